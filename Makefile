@@ -1,0 +1,69 @@
+# Every target does its own set-up: a fresh machine needs git, make and Python ≥ 3.11 with venv.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+CORES ?= 2
+CONFIG ?= config/config.yaml
+# Threads are Snakemake's to hand out: numeric libraries that take all cores would slow each other down and change
+# results with the machine.
+export OMP_NUM_THREADS := 1
+export OPENBLAS_NUM_THREADS := 1
+export PATH := $(abspath $(BIN)):$(PATH)
+
+.DEFAULT_GOAL := help
+.PHONY: help install install-dev reproduce report verify test test-slurm test-faults benchmark format lock clean
+
+help: ## Show this list
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+install: $(VENV)/.installed ## Make .venv with the pinned packages
+install-dev: $(VENV)/.installed-dev ## The same, with what the tests need
+
+$(VENV)/.installed: requirements.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo 'error: $(PYTHON) is older than 3.11; name a newer one: make PYTHON=python3.12'; exit 1; }
+	@echo 'Installing the pinned packages into $(VENV) (some minutes the first time) ...'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	@touch $@
+
+$(VENV)/.installed-dev: requirements-dev.txt $(VENV)/.installed
+	@echo 'Installing what the tests need ...'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@touch $@
+
+reproduce: install ## Run an experiment to figures and verdicts (CONFIG=config/mnist.yaml for MNIST)
+	$(BIN)/snakemake --cores $(CORES) --configfile $(CONFIG)
+
+report: install ## One self-contained HTML page of that experiment
+	$(BIN)/snakemake --cores $(CORES) --configfile $(CONFIG) report
+
+verify: install ## Compare your own run with the published one
+	$(BIN)/snakemake --cores $(CORES) --configfile $(CONFIG) verify
+
+test: install-dev ## Lint and all tests but the long harnesses
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/snakefmt --check Snakefile workflow
+	$(BIN)/pytest -n 2 --dist loadgroup -m "not slow and not faults"
+
+test-slurm: install-dev ## Run the pipeline through a real Slurm on this machine (installs it; needs root)
+	bash tests/slurm/install.sh
+	$(BIN)/pytest -m slurm
+
+test-faults: install-dev ## Kill, fill up and break a run in many ways, and finish it all the same
+	$(BIN)/pytest -m faults -s
+
+benchmark: install-dev ## Time ours beside the customary way; writes tests/benchmark/RESULTS.md
+	$(BIN)/python tests/benchmark/make_table.py
+
+format: install-dev ## Put all files into the house style
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/snakefmt Snakefile workflow
+
+lock: install-dev ## Make the lock files and environment.yml again from pyproject.toml
+	$(BIN)/python tools/lock.py
+
+clean: ## Remove what was made at run time (not the downloads)
+	rm -rf .snakemake logs $(filter-out results/published, $(wildcard results/*))

@@ -1,0 +1,7 @@
+"""`python -m aggregated_posterior` is the command `aggregated-posterior`."""
+
+import sys
+
+from .cli import main
+
+sys.exit(main())

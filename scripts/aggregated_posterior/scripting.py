@@ -1,0 +1,61 @@
+"""What every pipeline script needs around its one call: a log file, and errors that a person can read."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TextIO
+
+from aggregated_posterior.storage import DataError
+
+
+class _Tee:
+    """A text stream that writes to several streams."""
+
+    def __init__(self, *streams: TextIO) -> None:
+        self.streams = streams
+
+    def write(self, text: str) -> int:
+        for stream in self.streams:
+            stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        for stream in self.streams:
+            stream.flush()
+
+    def isatty(self) -> bool:
+        # Progress bars redraw themselves only on a terminal; in a log they print a line now and then.
+        return self.streams[0].isatty()
+
+
+@contextmanager
+def script_log(log: str | Path) -> Iterator[None]:
+    """Copy standard error to `log`, and end the script with a short message where its input is at fault.
+
+    A `DataError` (and an operating-system error such as a full disc) is the user's to mend: one message goes to
+    standard error, the full traceback to the log only, and the exit status is 1. Any other error is ours and keeps its
+    traceback.
+    """
+    Path(log).parent.mkdir(parents=True, exist_ok=True)
+    terminal = sys.stderr
+    with Path(log).open("w", encoding="utf-8") as stream:
+        sys.stderr = _Tee(terminal, stream)
+        try:
+            yield
+        except (DataError, OSError) as error:
+            traceback.print_exc(file=stream)
+            print(f"error: {error}", file=sys.stderr, flush=True)
+            stream.flush()
+            terminal.flush()
+            # Not sys.exit: Snakemake runs scripts through exec, and a SystemExit would print its own traceback.
+            os._exit(1)
+        except BaseException:
+            traceback.print_exc(file=stream)
+            raise
+        finally:
+            sys.stderr = terminal

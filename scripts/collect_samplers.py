@@ -1,0 +1,19 @@
+"""Collect the samplers of all models in one table."""
+
+from aggregated_posterior.scripting import script_log
+from aggregated_posterior.storage import write_table
+from aggregated_posterior.tables import collect
+
+
+def collect_samplers(models: list[str], table: str, keys: list[dict]) -> None:
+    """Write the rows of every model's file, with the model's keys in front."""
+    write_table(table, collect(models, keys))
+
+
+if __name__ == "__main__":
+    with script_log(snakemake.log[0]):
+        collect_samplers(
+            models=snakemake.input.get("models", []),
+            table=snakemake.output.table,
+            keys=snakemake.params.cells,
+        )

@@ -1,0 +1,30 @@
+"""Encode every image to the mean and variance of its posterior."""
+
+import torch
+
+from aggregated_posterior.scripting import script_log
+from aggregated_posterior.storage import read_arrays, write_arrays
+from aggregated_posterior.training import encode
+from aggregated_posterior.vae import load_vae
+
+
+def encode_posteriors(data: str, vae: str, posteriors: str) -> None:
+    """Write `mean_*` and `variance_*`, float32 (N, d), of the training and the test images."""
+    torch.set_num_threads(1)
+    torch.use_deterministic_algorithms(True)
+    arrays, metadata = read_arrays(data, ["images_train", "images_test"])
+    model, model_metadata = load_vae(vae)
+    encoded = {}
+    for split in ("train", "test"):
+        mean, variance = encode(model, arrays[f"images_{split}"], metadata["maximum"])
+        encoded |= {f"mean_{split}": mean, f"variance_{split}": variance}
+    write_arrays(posteriors, encoded, {"settings": model_metadata["settings"]})
+
+
+if __name__ == "__main__":
+    with script_log(snakemake.log[0]):
+        encode_posteriors(
+            data=snakemake.input.data,
+            vae=snakemake.input.vae,
+            posteriors=snakemake.output.posteriors,
+        )

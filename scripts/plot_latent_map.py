@@ -1,0 +1,31 @@
+"""Draw two-dimensional latent spaces: posteriors, exact contours of Q(z), the prior."""
+
+from aggregated_posterior.figures import save_figure
+from aggregated_posterior.figures_density import latent_map
+from aggregated_posterior.figures_findings import describe
+from aggregated_posterior.scripting import script_log
+from aggregated_posterior.storage import read_table, write_text
+
+
+def plot_latent_map(
+    latent_ellipses: str, latent_density: str, svg: str, pdf: str, png: str, finding: str | None, style: dict
+) -> None:
+    """Write the figure in three formats, and its finding in words where `finding` names a file."""
+    tables = {"latent_ellipses": read_table(latent_ellipses), "latent_density": read_table(latent_density)}
+    figure = latent_map(tables["latent_ellipses"], tables["latent_density"], style)
+    save_figure(figure, svg=svg, pdf=pdf, png=png, style=style)
+    if finding is not None:
+        write_text(finding, describe("latent_map", tables, style))
+
+
+if __name__ == "__main__":
+    with script_log(snakemake.log[0]):
+        plot_latent_map(
+            latent_ellipses=snakemake.input.latent_ellipses,
+            latent_density=snakemake.input.latent_density,
+            svg=snakemake.output.svg,
+            pdf=snakemake.output.pdf,
+            png=snakemake.output.png,
+            finding=snakemake.output.get("finding"),
+            style=snakemake.params.style,
+        )

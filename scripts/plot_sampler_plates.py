@@ -1,0 +1,30 @@
+"""Draw images decoded from each rung of the ladder of samplers, side by side."""
+
+from aggregated_posterior.figures import complete_style, save_figure
+from aggregated_posterior.figures_findings import sampler_plates as describe_plates
+from aggregated_posterior.figures_samplers import sampler_plates
+from aggregated_posterior.scripting import script_log
+from aggregated_posterior.storage import read_arrays, write_text
+
+
+def plot_sampler_plates(
+    plates: list[str], cells: list[dict], svg: str, pdf: str, png: str, finding: str | None, style: dict
+) -> None:
+    """Write the figure of all plates (same order as `cells`), and its finding where a file is named."""
+    figure = sampler_plates([read_arrays(path)[0] for path in plates], cells, style)
+    save_figure(figure, svg=svg, pdf=pdf, png=png, style=style)
+    if finding is not None:
+        write_text(finding, describe_plates(cells, complete_style(style)) + "\n")
+
+
+if __name__ == "__main__":
+    with script_log(snakemake.log[0]):
+        plot_sampler_plates(
+            plates=snakemake.input.get("plates", []),
+            cells=snakemake.params.cells,
+            svg=snakemake.output.svg,
+            pdf=snakemake.output.pdf,
+            png=snakemake.output.png,
+            finding=snakemake.output.get("finding"),
+            style=snakemake.params.style,
+        )

@@ -1,0 +1,31 @@
+"""Draw the variance law, raw and canonical, and along training."""
+
+from aggregated_posterior.figures import save_figure
+from aggregated_posterior.figures_findings import describe
+from aggregated_posterior.figures_training import variance_law
+from aggregated_posterior.scripting import script_log
+from aggregated_posterior.storage import read_table, write_text
+
+
+def plot_variance_law(
+    moments: str, training: str, svg: str, pdf: str, png: str, finding: str | None, style: dict
+) -> None:
+    """Write the figure in three formats, and its finding in words where `finding` names a file."""
+    tables = {"moments": read_table(moments), "training": read_table(training)}
+    figure = variance_law(tables["moments"], tables["training"], style)
+    save_figure(figure, svg=svg, pdf=pdf, png=png, style=style)
+    if finding is not None:
+        write_text(finding, describe("variance_law", tables, style))
+
+
+if __name__ == "__main__":
+    with script_log(snakemake.log[0]):
+        plot_variance_law(
+            moments=snakemake.input.moments,
+            training=snakemake.input.training,
+            svg=snakemake.output.svg,
+            pdf=snakemake.output.pdf,
+            png=snakemake.output.png,
+            finding=snakemake.output.get("finding"),
+            style=snakemake.params.style,
+        )

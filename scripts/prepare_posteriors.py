@@ -1,0 +1,38 @@
+"""Bring posteriors of a model trained elsewhere into the pipeline's form."""
+
+import sys
+
+from aggregated_posterior.posteriors import hold_out, read_posteriors
+from aggregated_posterior.scripting import script_log
+from aggregated_posterior.storage import DataError, write_arrays
+
+
+def prepare_posteriors(source: str, posteriors: str, latent_dim: int) -> None:
+    """Check a user's file and write its means and variances.
+
+    A file without a test half gets one: a fifth of its rows, drawn with a fixed seed. The encoder was trained on them,
+    so they serve the estimators of the divergence and tell nothing about overfitting; the output's metadata says so.
+    """
+    loaded = read_posteriors(source)
+    if loaded.latent_dim != latent_dim:
+        raise DataError(f"{source}: has {loaded.latent_dim} latent dimensions, the configuration says {latent_dim}")
+    for warning in loaded.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+    held_out = "given"
+    if loaded.test is None:
+        held_out = "a seeded fifth of the rows"
+        print(f"{source}: has no mean_test; {held_out} is held out in its place", file=sys.stderr)
+        try:
+            loaded = hold_out(loaded)
+        except DataError as error:
+            raise DataError(f"{source}: {error}") from None
+    write_arrays(posteriors, loaded.arrays(), {"source": "external", "held_out": held_out})
+
+
+if __name__ == "__main__":
+    with script_log(snakemake.log[0]):
+        prepare_posteriors(
+            source=snakemake.input.posteriors,
+            posteriors=snakemake.output.posteriors,
+            latent_dim=snakemake.params.latent_dim,
+        )

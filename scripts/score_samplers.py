@@ -1,0 +1,63 @@
+"""Rule score_samplers: draw images by every rung of the ladder of samplers, and score them by every judge."""
+
+from collections.abc import Sequence
+
+import pandas as pd
+import torch
+
+from aggregated_posterior.judge import load_judge
+from aggregated_posterior.mixture import AggregatedPosterior
+from aggregated_posterior.sampler_scores import Splits, score_ladder
+from aggregated_posterior.scripting import script_log
+from aggregated_posterior.storage import read_arrays, write_arrays, write_table
+from aggregated_posterior.vae import load_vae
+
+
+def score_samplers(
+    vae: str,
+    posteriors: str,
+    data: str,
+    judges: Sequence[str],
+    scores: str,
+    plates: str,
+    images: int | None,
+    components: list[int],
+    neighbours: int,
+    plate_size: int,
+    seed: int,
+) -> None:
+    """Write one row of scores per judge and sampler, and some images of each sampler.
+
+    Args:
+        vae: Model file.
+        posteriors: Posterior file of that model.
+        data: Data file that the model was trained on.
+        judges: Judge files; a judge is called by its seed.
+        scores: Table to write.
+        plates: Images to write, one array of bytes per sampler.
+        images: Images drawn by each sampler and test images they are compared with; None takes all test
+            images.
+        components: Numbers of components of the mixtures.
+        neighbours: k of precision, recall, density and coverage.
+        plate_size: Images of each sampler that are kept.
+        seed: Seed of everything drawn.
+    """
+    # Results change with the number of threads, so it is fixed.
+    torch.set_num_threads(1)
+    arrays, metadata = read_arrays(data, ["images_train", "images_test"])
+    q, _ = read_arrays(posteriors, ["mean_train", "variance_train", "mean_test", "variance_test"])
+    train, test = (AggregatedPosterior(q[f"mean_{split}"], q[f"variance_{split}"]) for split in ("train", "test"))
+    splits = Splits(arrays["images_train"], arrays["images_test"], metadata["maximum"], train, test)
+    loaded = {header["seed"]: judge for judge, header in map(load_judge, judges)}
+    rows, images_kept = score_ladder(load_vae(vae)[0], splits, loaded, images, components, neighbours, plate_size, seed)
+    write_table(scores, pd.DataFrame(rows))
+    write_arrays(plates, images_kept)
+
+
+if __name__ == "__main__":
+    with script_log(snakemake.log[0]):
+        score_samplers(
+            **{name: snakemake.input[name] for name in ("vae", "posteriors", "data", "judges")},
+            **{name: snakemake.output[name] for name in ("scores", "plates")},
+            **snakemake.params.settings,
+        )

@@ -1,0 +1,68 @@
+"""Rule train_judge: one small classifier whose features judge the samplers' images."""
+
+import sys
+
+import torch
+
+from aggregated_posterior.judge import accuracy, save_judge
+from aggregated_posterior.judge import train_judge as fit_judge
+from aggregated_posterior.scripting import script_log
+from aggregated_posterior.storage import DataError, read_arrays
+
+
+def train_judge(
+    data: str,
+    judge: str,
+    epochs: int,
+    batch_size: int,
+    learning_rate: float,
+    seed: int,
+    minimum_accuracy: float,
+) -> None:
+    """Train a judge on the training images and write it, with its accuracy on the test images.
+
+    Args:
+        data: Data file with labelled images.
+        judge: Judge file to write; its metadata hold `accuracy` and `seed`.
+        epochs: Passes over the training images.
+        batch_size: Images per step.
+        learning_rate: Adam's rate at the first step; it falls to zero along a half cosine.
+        seed: Seed of the initial weights and of the order of the images.
+        minimum_accuracy: Share of test images that must be classified rightly for the features to be trusted.
+
+    Raises:
+        DataError: The data file has no labels, or the judge is not accurate enough.
+    """
+    # Results change with the number of threads, so it is fixed.
+    torch.set_num_threads(1)
+    arrays, metadata = read_arrays(data, ["images_train", "images_test", "labels_train", "labels_test"])
+    maximum = metadata["maximum"]
+    trained = fit_judge(
+        arrays["images_train"],
+        arrays["labels_train"],
+        metadata["image_shape"],
+        maximum,
+        metadata["classes"],
+        seed,
+        epochs,
+        batch_size,
+        learning_rate,
+        on_epoch=lambda epoch, loss: print(f"epoch {epoch}/{epochs}: loss {loss:.4f} nats", file=sys.stderr),
+    )
+    share = accuracy(trained, arrays["images_test"], arrays["labels_test"], maximum)
+    print(f"{metadata['dataset']}: judge {seed} has test accuracy {share:.4f}", file=sys.stderr)
+    if share < minimum_accuracy:
+        raise DataError(
+            f"{data}: judge {seed} has test accuracy {share:.4f}, below minimum_accuracy {minimum_accuracy}; "
+            "train it for more epochs, or lower minimum_accuracy if the classes cannot be told apart better"
+        )
+    save_judge(judge, trained, {"accuracy": share, "seed": seed, "dataset": metadata["dataset"]})
+
+
+if __name__ == "__main__":
+    with script_log(snakemake.log[0]):
+        train_judge(
+            data=snakemake.input.data,
+            judge=snakemake.output.judge,
+            **snakemake.params.settings,
+        )

@@ -1,0 +1,49 @@
+"""Train one VAE and write its weights and its history."""
+
+from pathlib import Path
+
+import pandas as pd
+import torch
+from tqdm import tqdm
+
+from aggregated_posterior.scripting import script_log
+from aggregated_posterior.storage import read_arrays, write_table
+from aggregated_posterior.training import HISTORY_COLUMNS, TrainingSettings, train
+from aggregated_posterior.vae import save_vae
+
+
+def train_vae(data: str, vae: str, history: str, settings: dict, device: str) -> None:
+    """Train on the training images of `data`; an interrupted training goes on from the checkpoint beside `vae`."""
+    torch.set_num_threads(1)
+    torch.use_deterministic_algorithms(True)
+    arrays, metadata = read_arrays(data, ["images_train"])
+    checkpoint = Path(vae).with_name("checkpoint.safetensors")
+    with tqdm(total=settings["epochs"], unit="epoch", mininterval=5) as bar:
+
+        def show(row: dict[str, float]) -> None:
+            bar.set_postfix(reconstruction=f"{row['reconstruction']:.2f}", kl=f"{row['kl']:.2f}", refresh=False)
+            bar.update()
+
+        model, rows = train(
+            arrays["images_train"],
+            metadata["maximum"],
+            TrainingSettings(**settings),
+            device=device,
+            checkpoint=checkpoint,
+            on_epoch=show,
+        )
+    write_table(history, pd.DataFrame(rows, columns=HISTORY_COLUMNS))
+    run = {"device": device, "precision": "float32", "deterministic": True, "threads": 1}
+    save_vae(vae, model, {"settings": settings, "maximum": metadata["maximum"], "run": run})
+    checkpoint.unlink(missing_ok=True)
+
+
+if __name__ == "__main__":
+    with script_log(snakemake.log[0]):
+        train_vae(
+            data=snakemake.input.data,
+            vae=snakemake.output.vae,
+            history=snakemake.output.history,
+            settings=snakemake.params.settings,
+            device=snakemake.params.device,
+        )

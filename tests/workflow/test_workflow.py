@@ -1,0 +1,163 @@
+"""The workflow plans exactly what has to be done, and says shortly what is wrong."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from .conftest import ROOT, TINY
+
+pytestmark = pytest.mark.xdist_group("workflow")
+
+STATISTICS = {"compute_moments": 3, "measure_marginals": 3, "measure_divergence": 3}
+
+
+def test_the_tiny_experiment_reaches_figures_and_verdicts(finished):
+    results = finished.folder / "results/tiny"
+    claims = json.loads((results / "claims.json").read_text())
+    assert [claim["id"] for claim in claims] == "C0 C1 C2 C3 C4 C4β C5 C5s C6 C6k C7 C8".split()
+    for claim in claims:
+        assert {"id", "statement", "estimate", "low", "high", "threshold", "verdict", "cells"} <= set(claim)
+        assert claim["verdict"] in {"supported", "refuted", "inconclusive", "reported"}
+    figures = {path.name for path in (results / "figures").iterdir()}
+    rules = [path.stem.removeprefix("plot_") for path in (ROOT / "scripts").glob("plot_*.py")]
+    assert len(rules) == 11
+    for name in rules:
+        assert {f"{name}.svg", f"{name}.pdf", f"{name}.png"} <= figures
+
+
+def test_tables_have_the_promised_columns(finished):
+    tables = finished.folder / "results/tiny/tables"
+    header = (tables / "moments.csv").read_text().splitlines()[0].split(",")
+    assert set(
+        "experiment dataset architecture likelihood latent_dim kl_weight seed split dimension kl mean variance skewness "
+        "kurtosis kurtosis_low kurtosis_high variance_of_means mean_variance term_means term_covariance term_scale "
+        "gauge_slack active form".split()
+    ) <= set(header)
+    header = (tables / "samplers.csv").read_text().splitlines()[0].split(",")
+    assert set(
+        "experiment dataset architecture likelihood latent_dim kl_weight seed judge sampler frechet kid precision recall "
+        "density coverage".split()
+    ) <= set(header)
+
+
+def test_a_second_run_plans_nothing(finished):
+    assert finished.plan() == {}
+
+
+def test_both_doors_plan_the_same(fresh):
+    plan = fresh.plan()
+    assert plan.pop("everything") == 1
+    assert plan == fresh.plan("--snakefile", "workflow/Snakefile")
+
+
+@pytest.mark.parametrize(
+    ("module", "old", "new", "expected"),
+    [
+        ("samplers", "", "UNUSED = 1\n", {"score_samplers": 2}),
+        ("gauge", "", "UNUSED = 1\n", STATISTICS),
+        ("configuration", "", "UNUSED = 1\n", {}),
+        ("control_comparison", "", "UNUSED = 1\n", {"collect_controls": 1}),
+    ],
+)
+def test_editing_a_library_module_reruns_the_rules_that_import_it(clone, module, old, new, expected):
+    project = clone()
+    path = project.folder / f"scripts/aggregated_posterior/{module}.py"
+    path.write_text(path.read_text() + new)
+    plan = project.plan()
+    direct = {rule for rule in plan if rule not in {"all", "everything"}}
+    assert set(expected) <= direct
+    for rule, count in expected.items():
+        assert plan[rule] == count
+    untouched = {"train_vae", "encode_posteriors", "prepare_dataset", "train_judge"}
+    assert not untouched & direct
+    if not expected:
+        assert plan == {}
+
+
+def test_a_comment_in_a_library_module_reruns_nothing(clone):
+    project = clone()
+    path = project.folder / "scripts/aggregated_posterior/vae.py"
+    path.write_text(path.read_text() + "\n# One more remark.\n")
+    assert project.plan() == {}
+
+
+def test_editing_the_model_retrains_every_model(clone):
+    project = clone()
+    project.edit("scripts/aggregated_posterior/vae.py", "nn.ReLU()", "nn.SiLU()")
+    plan = project.plan()
+    assert plan["train_vae"] == 3
+    assert "prepare_dataset" not in plan
+    assert "download_dataset" not in plan
+
+
+def test_another_kl_weight_plans_only_the_new_models(clone):
+    project = clone()
+    project.edit(TINY, "kl_weights: [0.5, 1]", "kl_weights: [0.5, 1, 2]")
+    plan = project.plan()
+    for rule in ("train_vae", "encode_posteriors", "compute_moments", "score_samplers"):
+        assert plan[rule] == 1, rule
+    assert "train_judge" not in plan
+
+
+def test_a_colour_redraws_the_figures_and_nothing_else(clone):
+    project = clone()
+    project.edit("config/plotting.yaml", "palette: viridis", "palette: mako")
+    plan = project.plan()
+    assert {rule.split("_")[0] for rule in plan} <= {"plot", "all", "everything"}
+    assert sum(rule.startswith("plot_") for rule in plan) == 11
+
+
+def test_lint_is_clean(finished):
+    done = finished.run("--lint", "--configfile", TINY, check=False)
+    assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
+
+
+def test_nothing_heavy_is_imported_while_the_workflow_is_read(finished):
+    code = (
+        "import sys; sys.argv = ['snakemake', '-n', '--cores', '1', '--configfile', 'config/tiny.yaml', '--quiet', 'all']\n"
+        "from snakemake.cli import main\n"
+        "try:\n    main()\nexcept SystemExit:\n    pass\n"
+        "heavy = {'torch', 'matplotlib', 'seaborn', 'sklearn', 'scipy'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=finished.folder, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("experiment: tiny", "experimnt: tiny", "experimnt"),
+        ("latent_dims: [2]", "latent_dims: [0]", "latent_dims"),
+        ("kl_weights: [0.5, 1]", "kl_weights: [-1]", "kl_weights"),
+        ("datasets: [digits]", "datasets: [digitz]", "digitz"),
+        ("epochs: 3", "epochs: three", "epochs"),
+        ("experiment: tiny", "experiment: tiny\nexperiment: twice", "experiment"),
+        ("experiment: tiny", "experiment: [tiny", ""),
+    ],
+)
+def test_a_bad_configuration_is_a_short_error_and_starts_nothing(fresh, old, new, said):
+    fresh.edit(TINY, old, new)
+    done = fresh.run("--cores", "1", "--configfile", TINY, check=False)
+    output = done.stdout + done.stderr
+    assert done.returncode != 0
+    assert said in output
+    assert "Traceback" not in output
+    assert len(output.splitlines()) <= 12, output
+    assert not (fresh.folder / "results").exists()
+
+
+def test_a_failing_rule_prints_one_line_and_leaves_no_output(fresh):
+    fresh.edit(TINY, "minimum_accuracy: 0.2", "minimum_accuracy: 1.0")
+    target = "results/tiny/judges/digits/judge_0.safetensors"
+    done = fresh.run("--cores", "1", "--configfile", TINY, target, check=False)
+    output = done.stdout + done.stderr
+    assert done.returncode != 0
+    assert "error: " in output and "minimum_accuracy" in output
+    assert "Traceback" not in output
+    assert not (fresh.folder / target).exists()
+    assert "Traceback" in (fresh.folder / "logs/tiny/train_judge/digits_seed_0.log").read_text()

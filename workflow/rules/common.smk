@@ -1,0 +1,137 @@
+# What all rules share: the checked configuration, the list of models, and how a rule's cache key is made.
+import os
+import re
+import sys
+from pathlib import Path
+
+from snakemake.exceptions import WorkflowError
+
+# Not workflow.basedir, which is the folder of whichever Snakefile was called.
+WORKFLOW = Path(workflow.current_basedir.get_path_or_uri(secret_free=True)).parent
+SCRIPTS = WORKFLOW.parent / "scripts"
+sys.path.insert(0, str(SCRIPTS))
+
+from aggregated_posterior import configuration
+from aggregated_posterior.provenance import code_digest
+from aggregated_posterior.registry import load_registry, read_yaml, without_prose
+from aggregated_posterior.storage import DataError
+
+SCHEMAS = WORKFLOW / "schemas"
+
+
+def checked(path, schema, content=None):
+    """A YAML file's (or a given dictionary's) content, checked against a schema and with its defaults filled in."""
+    content = read_yaml(path) if content is None else content
+    return configuration.validate(content, read_yaml(SCHEMAS / schema), str(path))
+
+
+try:
+    # Snakemake keeps the last of two equal keys without a word; reading the files once more finds them.
+    for path in workflow.configfiles:
+        read_yaml(path)
+    config = checked("configuration", "config.schema.yaml", config)
+    DATASETS = load_registry("config/datasets.yaml", SCHEMAS / "datasets.schema.yaml")
+    PLOTTING = checked("config/plotting.yaml", "plotting.schema.yaml")
+    CLAIMS = checked("config/claims.yaml", "claims.schema.yaml")
+    CELLS = configuration.cells(config, DATASETS)
+except DataError as error:
+    raise WorkflowError(str(error)) from None
+
+EXPERIMENT = config["experiment"]
+JUDGE_SEEDS = [str(seed) for seed in config["judges"]["seeds"]]
+if config["mirror"]:
+    # Handed to the download script through the environment and not through params: where a file comes from does not
+    # change it, so a new mirror must not make anything run again. Jobs on other nodes read this file too.
+    os.environ.setdefault("AGGREGATED_POSTERIOR_MIRROR", config["mirror"])
+MODEL = "results/{experiment}/models/{dataset}/{architecture}/latent_{latent_dim}/kl_{kl_weight}/seed_{seed}"
+PLACE = ("dataset", "architecture", "latent_dim", "kl_weight", "seed")
+
+
+def one_of(values):
+    """A regular expression that matches these words and no others (never the empty word)."""
+    return "|".join(sorted({re.escape(str(value)) for value in values})) or "(?!)"
+
+
+def column(key, cells=None):
+    """The values of one key over all models, as strings."""
+    return [str(cell[key]) for cell in (CELLS if cells is None else cells)]
+
+
+def model_file(name, cell):
+    """The path of a model's file."""
+    return f"{MODEL}/{name}".format(experiment=EXPERIMENT, **cell)
+
+
+def model_files(name, cells=None):
+    """The paths of one file for many models, in the order of the configuration."""
+    return [model_file(name, cell) for cell in (CELLS if cells is None else cells)]
+
+
+def experiment_file(name):
+    """The path of a file of the whole experiment."""
+    return f"results/{EXPERIMENT}/{name}"
+
+
+def cell_of(wildcards):
+    """The configuration's entry for the model that a job's wildcards name."""
+    place = tuple(getattr(wildcards, key) for key in PLACE)
+    return next(
+        cell for cell in CELLS if tuple(str(cell[key]) for key in PLACE) == place
+    )
+
+
+def keys_of(cells):
+    """The key columns of these models' rows in tables, as JSON builtins."""
+    keys = configuration.CELL_KEYS
+    return [
+        {"experiment": EXPERIMENT, **{key: cell[key] for key in keys}} for cell in cells
+    ]
+
+
+def is_image(cell):
+    """Whether a model was trained here on images (and not on a control, nor elsewhere)."""
+    return (
+        cell["training"] is not None and DATASETS[cell["dataset"]]["kind"] != "control"
+    )
+
+
+TRAINED = [cell for cell in CELLS if cell["training"] is not None]
+CONTROL_CELLS = [cell for cell in TRAINED if not is_image(cell)]
+IMAGE_CELLS = [cell for cell in CELLS if is_image(cell)]
+JUDGED_CELLS = [
+    cell for cell in IMAGE_CELLS if DATASETS[cell["dataset"]].get("classes")
+]
+MAP_CELLS = [cell for cell in IMAGE_CELLS if cell["latent_dim"] == 2]
+
+
+def training_settings(cell):
+    """Everything that a trained model depends on besides its images, as the training script takes it."""
+    keys = {
+        "latent_dim": cell["latent_dim"],
+        "kl_weight": float(cell["kl_weight"]),
+        "seed": cell["seed"],
+    }
+    return {
+        **keys,
+        **cell["training"],
+        "active_threshold": config["statistics"]["active_threshold"],
+    }
+
+
+def code(rule_name):
+    """The digest of a rule's script, of the library modules it imports and of the packages these import."""
+    return code_digest(SCRIPTS / f"{rule_name}.py")
+
+
+def cache_key(wildcards, input):
+    """What Snakemake's cache key lacks: the wildcards, and which input plays which part."""
+    parts = {name: input.get(name) for name in input.keys()}
+    paths = {
+        name: (
+            [str(path) for path in part]
+            if isinstance(part, (list, tuple)) or hasattr(part, "keys")
+            else str(part)
+        )
+        for name, part in parts.items()
+    }
+    return {"wildcards": dict(wildcards.items()), "input": paths}

@@ -1,0 +1,60 @@
+# Does the mismatch matter for generation? Judges, and the ladder of samplers that they score.
+JUDGES = config["judges"]
+
+
+rule train_judge:
+    input:
+        data="results/{experiment}/data/{dataset}.safetensors",
+    output:
+        judge="results/{experiment}/judges/{dataset}/judge_{seed}.safetensors",
+    log:
+        "logs/{experiment}/train_judge/{dataset}_seed_{seed}.log",
+    cache: True
+    threads: 1
+    resources:
+        mem_mb=1500,
+        runtime=30,
+    params:
+        settings=lambda w: {
+            **{
+                key: JUDGES[key]
+                for key in (
+                    "epochs",
+                    "batch_size",
+                    "learning_rate",
+                    "minimum_accuracy",
+                )
+            },
+            "seed": int(w.seed),
+        },
+        code=code("train_judge"),
+        cache_key=cache_key,
+    script:
+        "../../scripts/train_judge.py"
+
+
+rule score_samplers:
+    input:
+        vae=f"{MODEL}/vae.safetensors",
+        posteriors=f"{MODEL}/posteriors.safetensors",
+        data="results/{experiment}/data/{dataset}.safetensors",
+        judges=expand(
+            "results/{{experiment}}/judges/{{dataset}}/judge_{seed}.safetensors",
+            seed=JUDGES["seeds"],
+        ),
+    output:
+        scores=f"{MODEL}/samplers.csv",
+        plates=f"{MODEL}/sample_plates.safetensors",
+    log:
+        "logs/{experiment}/score_samplers/{dataset}_{architecture}_latent_{latent_dim}_kl_{kl_weight}_seed_{seed}.log",
+    cache: True
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=30,
+    params:
+        settings={**config["samplers"], "seed": 0},
+        code=code("score_samplers"),
+        cache_key=cache_key,
+    script:
+        "../../scripts/score_samplers.py"
