@@ -4,6 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 CORES ?= 2
 CONFIG ?= config/config.yaml
+EXPERIMENT = $(shell sed -nE 's/^experiment: *"?([A-Za-z0-9_-]+).*/\1/p' $(CONFIG))
 # Threads are Snakemake's to hand out: numeric libraries that take all cores would slow each other down and change
 # results with the machine.
 export OMP_NUM_THREADS := 1
@@ -11,7 +12,7 @@ export OPENBLAS_NUM_THREADS := 1
 export PATH := $(abspath $(BIN)):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev reproduce report verify test test-slurm test-faults benchmark format lock clean
+.PHONY: help install install-dev reproduce report verify publish document test test-slurm test-faults benchmark format lock clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -35,11 +36,18 @@ $(VENV)/.installed-dev: requirements-dev.txt $(VENV)/.installed
 reproduce: install ## Run an experiment to figures and verdicts (CONFIG=config/mnist.yaml for MNIST)
 	$(BIN)/snakemake --cores $(CORES) --configfile $(CONFIG)
 
-report: install ## One self-contained HTML page of that experiment
-	$(BIN)/snakemake --cores $(CORES) --configfile $(CONFIG) report
+report: install ## One self-contained HTML page of that experiment, once it has run
+	$(BIN)/snakemake --cores $(CORES) --configfile $(CONFIG) --report results/$(EXPERIMENT)/report.html
 
+# By time alone: what was made on a GPU or by another version is compared as it is, not made again.
 verify: install ## Compare your own run with the published one
-	$(BIN)/snakemake --cores $(CORES) --configfile $(CONFIG) verify
+	$(BIN)/snakemake --cores $(CORES) --configfile $(CONFIG) --rerun-triggers mtime -- verify
+
+publish: install ## Maintainer: put a finished experiment among the published ones (NOTE="on one H100")
+	$(BIN)/python tools/publish.py --configfile $(CONFIG) --note "$(NOTE)"
+
+document: install ## Make config/README.md again from the schemas
+	$(BIN)/python tools/document_config.py
 
 test: install-dev ## Lint and all tests but the long harnesses
 	$(BIN)/ruff check .

@@ -29,14 +29,11 @@ def score_samplers(
     """Write one row of scores per judge and sampler, and some images of each sampler.
 
     Args:
-        vae: Model file.
-        posteriors: Posterior file of that model.
-        data: Data file that the model was trained on.
+        vae, posteriors, data: A model's file, its posteriors, and the images that it was trained on.
         judges: Judge files; a judge is called by its seed.
         scores: Table to write.
         plates: Images to write, one array of bytes per sampler.
-        images: Images drawn by each sampler and test images they are compared with; None takes all test
-            images.
+        images: Images drawn by each sampler, and test images beside them; None takes as many as there are.
         components: Numbers of components of the mixtures.
         neighbours: k of precision, recall, density and coverage.
         plate_size: Images of each sampler that are kept.

@@ -11,21 +11,14 @@ from aggregated_posterior.storage import DataError, read_arrays
 
 
 def train_judge(
-    data: str,
-    judge: str,
-    epochs: int,
-    batch_size: int,
-    learning_rate: float,
-    seed: int,
-    minimum_accuracy: float,
+    data: str, judge: str, epochs: int, batch_size: int, learning_rate: float, seed: int, minimum_accuracy: float
 ) -> None:
     """Train a judge on the training images and write it, with its accuracy on the test images.
 
     Args:
         data: Data file with labelled images.
         judge: Judge file to write; its metadata hold `accuracy` and `seed`.
-        epochs: Passes over the training images.
-        batch_size: Images per step.
+        epochs, batch_size: Passes over the training images, and images per step.
         learning_rate: Adam's rate at the first step; it falls to zero along a half cosine.
         seed: Seed of the initial weights and of the order of the images.
         minimum_accuracy: Share of test images that must be classified rightly for the features to be trusted.
@@ -54,7 +47,7 @@ def train_judge(
     if share < minimum_accuracy:
         raise DataError(
             f"{data}: judge {seed} has test accuracy {share:.4f}, below minimum_accuracy {minimum_accuracy}; "
-            "train it for more epochs, or lower minimum_accuracy if the classes cannot be told apart better"
+            "train it for more epochs, or lower minimum_accuracy"
         )
     save_judge(judge, trained, {"accuracy": share, "seed": seed, "dataset": metadata["dataset"]})
 

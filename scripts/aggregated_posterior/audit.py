@@ -3,9 +3,11 @@
     KL(Q‖p) = scale + marginal shape + dependence
 
 *Scale* is the gauge slack Σ_j G_j: moving and rescaling each latent dimension changes no reconstruction and removes
-it. *Marginal shape* is Σ_j KL(q_j‖N(0, 1)) after that. Both are exact. *Dependence* is the total correlation, which a
-finite number of rows can only bracket in many dimensions; it is given as an interval, and the lower end is certified on
-held-out rows (see `divergence`).
+it. *Marginal shape* is Σ_j KL(q_j‖N(0, 1)) after that. Both are exact for the rows at hand. *Dependence* is the total
+correlation, which a finite number of rows can only bracket in many dimensions; it is given as an interval, and the
+lower end is certified on held-out rows (see `divergence`). Where posteriors are so narrow that even one-dimensional
+marginals are spiky, part of the marginal shape is the *grain* of the rows and not of the model; then it is an interval
+too.
 """
 
 from __future__ import annotations
@@ -32,6 +34,10 @@ DENSITY_PAIRS = 1_000_000_000
 FEWEST_POINTS = 200
 # Excess kurtosis below this is worth under 0.001 nat and gets no explanation.
 KURTOSIS_MARGIN = 0.1
+# An interval narrower than this many nats is called exact.
+EXACT = 0.01
+# Spikes without overlap would give infinity, which JSON lacks.
+LARGEST_GRAIN = 1e6
 # One-sided 95 %: a certified value is the estimate less this many standard errors.
 ONE_SIDED = 1.6448536269514722
 TERMS = {
@@ -53,7 +59,8 @@ class Audit:
         `cause` names the largest; `gauge_slack`; KL(q_j‖N(0, 1)) as `marginal_kl_raw` and `marginal_kl`, and `ks`,
         `w1`, `w2`, `tv`, these last five in canonical form; `eta_squared` (classes) or `r_squared` (numbers) where
         labels are given.
-    mismatch: scale, marginal shape, dependence and their sum, nats, each with `low` and `high`.
+    mismatch: scale, marginal shape, dependence and their sum, nats, each with `low` and `high` for the population that
+        the rows come from; `nats` is NaN where these are more than 1 nat apart.
     divergence: the estimators behind it, one row per form (raw, canonical); see `divergence.measure_joint`.
     summary: numbers for the whole model. findings, advice, warnings: sentences.
     """
@@ -162,7 +169,8 @@ def audit_posteriors(
     settings = {"gmm_components": gmm_components, "fit_points": fit_points, "seed": seed}
     rows = measure_joint(pair.train, pair.test, points=points, active_threshold=active_threshold, **settings)
     divergence = pd.DataFrame(rows)
-    mismatch = _mismatch(dimensions[dimensions["split"] == "train"], rows[1])
+    grain = _grain(pair, points, seed)
+    mismatch = _mismatch(dimensions[dimensions["split"] == "train"], rows[1], grain)
     progress("sampling the prior")
     summary = {
         "n": train.n,
@@ -176,6 +184,7 @@ def audit_posteriors(
         "held_out": held_out,
         "identified": rows[1]["identified"],
         "correlation_kl": rows[1]["gaussian_part"],
+        "grain": grain,
         **_missed_by_prior(pair, **settings),
         **{
             name: value for name, value in zip(("scale", "shape", "dependence", "total"), mismatch["nats"], strict=True)
@@ -281,32 +290,53 @@ def _pair(posteriors: Posteriors, seed: int) -> tuple[Posteriors, str]:
     return hold_out(posteriors, seed), HELD_OUT_TAKEN
 
 
-def _mismatch(train: pd.DataFrame, joint: dict[str, Any]) -> pd.DataFrame:
+def _grain(pair: Posteriors, points: int, seed: int) -> float | None:
+    """Σ_j E_{z~test}[ln q_j,test(z) − ln q_j,train(z)] ≥ 0, nats: how much of the marginals' KL the rows make.
+
+    KL of a population's marginals lies between the in-sample value less this and the in-sample value, as for the joint
+    law. It is near 0 unless posteriors are narrower than the distance of neighbouring means.
+    """
+    if pair.test is None:
+        return None
+    canonical = pair.canonical()
+    train, test = (canonicalise(q, canonical) for q in (pair.train, pair.test))
+    draws = balanced_draws(test, points, np.random.default_rng([seed, 3]))
+    with np.errstate(divide="ignore"):
+        difference = np.log(Marginals(test).pdf(draws.z)) - np.log(Marginals(train).pdf(draws.z))
+    return float(np.clip(difference.sum(axis=1).mean(), 0.0, LARGEST_GRAIN))
+
+
+def _mismatch(train: pd.DataFrame, joint: dict[str, Any], grain: float | None) -> pd.DataFrame:
     """KL(Q‖p) in three parts, with an interval where a finite number of rows leaves one."""
     scale, shape = float(train["gauge_slack"].sum()), float(train["marginal_kl"].sum())
-    if len(train) == 1:  # one dimension depends on nothing
-        low = high = 0.0
-    elif joint["bracket_low"] is None:
-        low, high = 0.0, float(joint["kl_in_sample"]) - float(joint["dimension_wise_kl"])
-    else:
+    shape_low = max(0.0, shape - (shape if grain is None else grain))
+    alone = len(train) == 1  # one dimension depends on nothing
+    low, high = shape_low, shape
+    if joint["bracket_low"] is not None and not alone:
         certified = [
             joint[name] - ONE_SIDED * np.nan_to_num(joint[f"{name}_se"])
             for name in ("bracket_low", "certified_gaussian", "certified_gmm")
         ]
-        low = max(0.0, max(certified) - shape)
+        low = max(low, *certified)
         # In-sample KL errs upwards, and may still fall short of what is certified by its own error.
-        high = max(low, joint["bracket_high"] + ONE_SIDED * np.nan_to_num(joint["bracket_high_se"]) - shape)
+        high = max(low, shape, joint["bracket_high"] + ONE_SIDED * np.nan_to_num(joint["bracket_high_se"]))
+        between = max(0.0, low - shape), high - shape_low
+    elif not alone:  # too few rows to hold any out: there is only what they show by themselves
+        between = 0.0, float(joint["total_correlation"])
+        high = shape + between[1]
+    else:
+        between = 0.0, 0.0
     # A number only where the rows determine it.
-    known = high - low < 1.0
-    dependence = 0.5 * (low + high) if known else np.nan
-    rest = scale + shape
+    dependence = 0.5 * sum(between) if between[1] - between[0] < 1.0 else np.nan
+    total = scale + shape + dependence if high - low < 1.0 else np.nan
+    lows, highs = [scale, shape_low, between[0], scale + low], [scale, shape, between[1], scale + high]
     return pd.DataFrame(
         {
             "part": ["scale", "marginal shape", "dependence", "total"],
-            "nats": [scale, shape, dependence, rest + dependence],
-            "low": [scale, shape, low, rest + low],
-            "high": [scale, shape, high, rest + high],
-            "exact": [True, True, len(train) == 1, len(train) == 1],
+            "nats": [scale, shape, dependence, total],
+            "low": lows,
+            "high": highs,
+            "exact": [b - a < EXACT for a, b in zip(lows, highs, strict=True)],
         }
     )
 

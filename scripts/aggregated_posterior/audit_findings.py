@@ -10,6 +10,8 @@ import pandas as pd
 NEGLIGIBLE = 0.01
 # Total variation or certified miss from which sampling the prior is called doubtful.
 DOUBTFUL = 0.1
+# Grain of the rows in the marginals from which distances per dimension cannot be taken for those of the model, nats.
+GRAINY = 0.1
 
 
 def explain(dimensions: pd.DataFrame, mismatch: pd.DataFrame, summary: dict[str, Any]) -> list[str]:
@@ -51,15 +53,18 @@ def advice(dimensions: pd.DataFrame, mismatch: pd.DataFrame, summary: dict[str, 
             "sklearn.mixture.GaussianMixture(10).fit(mean + sqrt(variance)·ε), then decode gmm.sample(n)[0]. Product "
             "laws cannot help with dependence."
         )
-    elif part.loc["marginal shape", "nats"] > NEGLIGIBLE:
+    elif part.loc["marginal shape", "low"] > NEGLIGIBLE:
         steps.append(
             "Sample each dimension from its own exact marginal: "
             "aggregated_posterior.marginals.Marginals(mean, variance).sample(n, rng)."
         )
     if pd.isna(part.loc["dependence", "nats"]):
+        low = part.loc["dependence", "low"]
+        unknown = "Treat the dependence as unknown, not as large"
+        begin = unknown if low <= NEGLIGIBLE else f"How much dependence there is beyond {low:.3g} nats is open"
         steps.append(
-            f"Treat the dependence as unknown, not as large: {summary['n']:,} rows leave it open. More rows, or fewer "
-            "active dimensions, narrow it; judge samplers by their images meanwhile."
+            f"{begin}: {summary['n']:,} rows cannot settle it. More rows, or fewer active dimensions, narrow it; judge "
+            "samplers by their images meanwhile."
         )
     inactive = len(train) - summary["active_dimensions"]
     if inactive:
@@ -131,10 +136,11 @@ def _scale(train: pd.DataFrame, summary: dict[str, Any]) -> str:
 def _split(mismatch: pd.DataFrame, summary: dict[str, Any]) -> str:
     part = mismatch.set_index("part")
     low, high = part.loc["total", ["low", "high"]]
-    scale, shape = part.loc["scale", "nats"], part.loc["marginal shape", "nats"]
-    text = f"KL(Q‖N(0, I)) is {_interval(low, high)} nats: scale {scale:.3g}, marginal shape {shape:.3g}, "
+    scale = part.loc["scale", "nats"]
+    text = f"KL(Q‖N(0, I)) is {_interval(low, high)} nats: scale {scale:.3g}, marginal shape "
+    text += f"{_interval(*part.loc['marginal shape', ['low', 'high']])}, "
     text += f"dependence {_interval(*part.loc['dependence', ['low', 'high']])}"
-    if low > NEGLIGIBLE and not pd.isna(part.loc["total", "nats"]):
+    if low > NEGLIGIBLE and not part.loc[:, "nats"].isna().any():
         total = part.loc["total", "nats"]
         shares = [f"{part.loc[name, 'nats'] / total:.0%} {name}" for name in ("scale", "marginal shape", "dependence")]
         text += f" ({', '.join(shares)})"
@@ -144,11 +150,16 @@ def _split(mismatch: pd.DataFrame, summary: dict[str, Any]) -> str:
             f" The interval is wide because N rows tell apart at most ln N = {summary['log_n']:.3g} nats: its lower "
             "end is certified on held-out rows, its upper end is what these rows show by themselves."
         )
+    if (summary["grain"] or 0.0) > GRAINY:
+        text += (
+            " Posteriors are so narrow that even single marginals are spiky: the distances per dimension hold for "
+            "these rows, and would shrink with more of them."
+        )
     return text
 
 
 def _interval(low: float, high: float) -> str:
-    return f"{low:.3g}" if high - low < 1e-9 else f"between {low:.3g} and {high:.3g}"
+    return f"{high:.3g}" if high - low < 0.01 else f"between {low:.3g} and {high:.3g}"
 
 
 def _labels(train: pd.DataFrame) -> str:
@@ -162,8 +173,10 @@ def _labels(train: pd.DataFrame) -> str:
 def _prior(summary: dict[str, Any], mismatch: pd.DataFrame, active: pd.DataFrame) -> str:
     if not len(active):
         return "Sampling the prior: every draw decodes to much the same, because z carries nothing."
-    # A single marginal's total variation is exact, and bounds that of the joint law from below.
-    rescaled = max(float(active["tv"].max()), summary["prior_misses_canonical"] or 0.0)
+    rescaled = summary["prior_misses_canonical"] or 0.0
+    if summary["grain"] is None or summary["grain"] <= GRAINY:
+        # A single marginal's total variation bounds that of the joint law from below.
+        rescaled = max(rescaled, float(active["tv"].max()))
     raw = summary["prior_misses_raw"] or 0.0
     if summary["gauge_slack"] <= NEGLIGIBLE:
         raw = rescaled

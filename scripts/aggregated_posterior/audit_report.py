@@ -32,7 +32,7 @@ WHY = {
     "term_covariance": "position", "term_scale": "scales", "cause": "mostly",
 }  # fmt: skip
 CAPTIONS = {
-    "far": "How far from N(0, 1) (slack: what rescaling saves, in nats; KL(q‖N) to TV: after rescaling)",
+    "far": "How far from N(0, 1); slack: saved by rescaling; KL(q‖N) to TV: after rescaling",
     "why": "Why: kurtosis − 3 = means + position + scales (active dimensions)",
     "parts": "KL(Q‖N(0, I)) by cause, nats",
 }  # fmt: skip
@@ -180,7 +180,7 @@ def _terms(axis: Any, active: pd.DataFrame) -> None:
     error = np.stack([rows["kurtosis"] - rows["kurtosis_low"], rows["kurtosis_high"] - rows["kurtosis"]])
     axis.errorbar(x, excess, yerr=np.nan_to_num(error), fmt="o", ms=2.5, color="black", elinewidth=0.8, label="sum")
     axis.axhline(0, color="black", lw=0.8)
-    step = max(1, len(rows) // 10)
+    step = -(-len(rows) // 9)  # as many labels as fit
     axis.set_xticks(x[::step], [str(d) for d in rows["dimension"].to_numpy()[::step]])
     axis.set(xlabel="active dimension", ylabel="kurtosis − 3", title="why kurtosis is not 3")
     # Bars may fill the panel, so the legend stands below it.

@@ -54,9 +54,13 @@ def decide(low: float, high: float, threshold: float, above: bool) -> str:
     return "supported" if high <= threshold else "refuted" if low > threshold else "inconclusive"
 
 
+# One row per run, as arrays: the columns of such a table, and `cell`, the number of the run's cell.
+Runs = Mapping[str, np.ndarray]
+
+
 def seed_interval(
     per_run: pd.DataFrame,
-    statistic: Callable[[pd.DataFrame], float],
+    statistic: Callable[[Runs], float],
     replicates: int,
     confidence: float,
     seed: int,
@@ -65,7 +69,7 @@ def seed_interval(
 
     Args:
         per_run: One row per run with the columns of `CELL` and the run's value.
-        statistic: Maps such a table to a number.
+        statistic: Maps the columns of such a table to a number.
         replicates: Number of resamples.
         confidence: Coverage.
         seed: Seed of the resampling.
@@ -76,17 +80,29 @@ def seed_interval(
     """
     if per_run.empty:
         return np.nan, np.nan, np.nan
-    rng = np.random.default_rng(seed)
-    per_run = per_run.reset_index(drop=True)
-    groups = list(per_run.groupby(CELL, sort=True).indices.values())
+    cell = per_run.groupby(CELL, sort=True).ngroup().to_numpy()
+    columns = {name: per_run[name].to_numpy() for name in per_run.columns} | {"cell": cell}
+    groups = [np.flatnonzero(cell == number) for number in range(cell.max() + 1)]
+    estimate = float(statistic(columns))
     if max(map(len, groups)) == 1:
-        return float(statistic(per_run)), np.nan, np.nan
+        return estimate, np.nan, np.nan
+    rng = np.random.default_rng(seed)
     values = np.empty(replicates)
     for replicate in range(replicates):
         rows = np.concatenate([rng.choice(group, size=len(group)) for group in groups])
-        values[replicate] = statistic(per_run.iloc[rows])
+        values[replicate] = statistic({name: column[rows] for name, column in columns.items()})
     low, high = np.nanquantile(values, [(1 - confidence) / 2, (1 + confidence) / 2])
-    return float(statistic(per_run)), float(low), float(high)
+    return estimate, float(low), float(high)
+
+
+def mean_value(runs: Runs) -> float:
+    """The mean over runs."""
+    return float(np.mean(runs["value"]))
+
+
+def worst_cell(runs: Runs) -> float:
+    """The largest of the cells' means over seeds."""
+    return float(np.max(np.bincount(runs["cell"], runs["value"]) / np.bincount(runs["cell"])))
 
 
 @dataclass
@@ -113,7 +129,7 @@ class Evidence:
         table = self.moments
         return table[(table["split"] == split) & (table["form"] == form) & table["active"].astype(bool)]
 
-    def interval(self, per_run: pd.DataFrame, statistic: Callable[[pd.DataFrame], float]) -> tuple[float, float, float]:
+    def interval(self, per_run: pd.DataFrame, statistic: Callable[[Runs], float]) -> tuple[float, float, float]:
         replicates, confidence = self.ledger["bootstrap_replicates"], self.ledger["confidence"]
         return seed_interval(per_run, statistic, replicates, confidence, self.seed)
 
@@ -121,7 +137,7 @@ class Evidence:
         self,
         claim: str,
         per_run: pd.DataFrame,
-        statistic: Callable[[pd.DataFrame], float],
+        statistic: Callable[[Runs], float],
         above: bool,
         note: str = "",
     ) -> Verdict:
@@ -160,11 +176,6 @@ class Evidence:
             note=note,
             cells=cells,
         )
-
-
-def worst_cell(per_run: pd.DataFrame) -> float:
-    """The largest of the cells' means over seeds."""
-    return per_run.groupby(CELL)["value"].mean().max()
 
 
 def per_run(table: pd.DataFrame, value: pd.Series | str, how: str | Callable) -> pd.DataFrame:
@@ -223,7 +234,7 @@ def claim_other_moments(evidence: Evidence) -> Verdict:
         if len(group) > 1
     ]
     table = pd.DataFrame(rows, columns=[*RUN, "value"])
-    return evidence.judge("C3", table, lambda runs: runs["value"].median(), above=True)
+    return evidence.judge("C3", table, lambda runs: float(np.median(runs["value"])), above=True)
 
 
 def claim_kurtosis(evidence: Evidence) -> Verdict:
@@ -236,8 +247,8 @@ def claim_kurtosis(evidence: Evidence) -> Verdict:
         result["dimensions"] = per_run(table, away.astype(float), "size")["value"]
         return result
 
-    def share(runs: pd.DataFrame) -> float:
-        return runs["value"].sum() / runs["dimensions"].sum()
+    def share(runs: Runs) -> float:
+        return float(runs["value"].sum() / runs["dimensions"].sum())
 
     train, test = outside(evidence.active()), outside(evidence.active(split="test"))
     note = f"on test images {share(test):.2f}" if len(test) else ""
@@ -250,17 +261,20 @@ def claim_kurtosis(evidence: Evidence) -> Verdict:
 
 def claim_kl_weight(evidence: Evidence) -> Verdict:
     """C4β: |excess kurtosis| falls as the KL weight grows."""
-    from scipy.stats import spearmanr
+    from scipy.stats import rankdata
 
     active = evidence.active()
     table = per_run(active, (active["kurtosis"] - 3).abs(), "median")
+    # One correlation per curve: runs that differ in nothing but the KL weight and the seed.
+    table["curve"] = table.groupby(["dataset", "architecture", "latent_dim"]).ngroup() if len(table) else []
 
-    def correlation(runs: pd.DataFrame) -> float:
-        values = [
-            spearmanr(group["kl_weight"], group["value"]).statistic
-            for _, group in runs.groupby(["dataset", "architecture", "latent_dim"])
-            if group["kl_weight"].nunique() > 1 and group["value"].nunique() > 1
-        ]
+    def correlation(runs: Runs) -> float:
+        values = []
+        for curve in np.unique(runs["curve"]):
+            chosen = runs["curve"] == curve
+            weights, medians = rankdata(runs["kl_weight"][chosen]), rankdata(runs["value"][chosen])
+            if np.ptp(weights) and np.ptp(medians):
+                values.append(np.corrcoef(weights, medians)[0, 1])
         return float(np.mean(values)) if values else np.nan
 
     return evidence.judge("C4β", table, correlation, above=False)
@@ -289,7 +303,7 @@ def claim_marginal_share(evidence: Evidence) -> Verdict:
         means = bounds.groupby(CELL)["value"].mean()
         bounds = bounds.set_index(CELL).loc[[means.idxmax()]].reset_index()
     ratios = bounds.assign(value=bounds["ratio"])
-    estimate, low, high = evidence.interval(ratios, lambda runs: runs["value"].mean())
+    estimate, low, high = evidence.interval(ratios, mean_value)
     return evidence.verdict("C5s", estimate, low, high, "reported", ratios)
 
 
@@ -309,12 +323,12 @@ def sampler_gain(evidence: Evidence, rung: str) -> pd.DataFrame:
 def claim_prior_sampling(evidence: Evidence) -> Verdict:
     """C6: a density fitted to the posteriors generates better images than the prior."""
     gain = sampler_gain(evidence, evidence.ledger["claims"]["C6"]["mixture"])
-    return evidence.judge("C6", gain, lambda runs: runs["value"].mean(), above=True)
+    return evidence.judge("C6", gain, mean_value, above=True)
 
 
 def claim_marginal_shape(evidence: Evidence) -> Verdict:
     """C6k: right marginals alone, kurtosis included, already generate better images than the prior."""
-    return evidence.judge("C6k", sampler_gain(evidence, "marginals"), lambda runs: runs["value"].mean(), above=True)
+    return evidence.judge("C6k", sampler_gain(evidence, "marginals"), mean_value, above=True)
 
 
 def claim_decoy(evidence: Evidence) -> Verdict:

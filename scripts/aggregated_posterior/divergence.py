@@ -155,7 +155,7 @@ def fit_gmm(train: AggregatedPosterior, components: int, points: int, seed: int)
     """A Gaussian mixture with full covariances fitted on `points` draws of Q_train (scikit-learn, k-means start).
 
     Any normalised density gives a valid bound, so the fit may be cheap: float32, at most 40 steps of EM. The density
-    itself is then evaluated in float64, with weights that sum to one.
+    is then evaluated in float64, with weights that sum to one.
     """
     from sklearn.exceptions import ConvergenceWarning  # half a second to import, wanted here only
     from sklearn.mixture import GaussianMixture
@@ -163,7 +163,9 @@ def fit_gmm(train: AggregatedPosterior, components: int, points: int, seed: int)
     z = balanced_draws(train, points, np.random.default_rng(seed)).z
     if len(z) < 2 * components:
         raise ValueError(f"{len(z)} points cannot carry {components} components: give more points")
-    model = GaussianMixture(components, max_iter=40, tol=1e-3, reg_covar=1e-4, random_state=seed)
+    # Small problems can afford several starts; a large one takes the first that k-means finds.
+    starts = int(np.clip(3e7 / (z.size * z.shape[1] * components), 1, 5))
+    model = GaussianMixture(components, n_init=starts, max_iter=40, tol=1e-3, reg_covar=1e-4, random_state=seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # ending at the last step is intended
         model.fit(z.astype(np.float32))

@@ -209,6 +209,13 @@ def nothing_to_show(axis: Axes, reason: str) -> None:
     axis.set(xticks=[], yticks=[])
 
 
+def note_below(axis: Axes, x: float, text: str) -> None:
+    """Write a note at `x`, just above the x axis, where a cell has nothing to draw."""
+    axis.annotate(
+        text, (x, 0.03), xycoords=("data", "axes fraction"), ha="center", va="bottom", color=GREY, style="italic"
+    )
+
+
 def empty_figure(settings: Mapping[str, Any], reason: str) -> Figure:
     """Return a figure of one empty panel that says why it is empty."""
     figure, (axis,) = new_panels(1, settings, height=2.4, max_columns=1)

@@ -127,7 +127,16 @@ def _map_panel(
         grid = density.pivot_table(index="z2", columns="z1", values="log_density", sort=True)
         # The prior's own density on its circles: were Q(z) = N(0, I), each contour would lie on its circle.
         levels = sorted(-(radius**2) / 2 - np.log(2 * np.pi) for radius in PRIOR_RADII)
-        axis.contour(grid.columns, grid.index, grid, levels=levels, colors="#B2182B", linewidths=1.0, zorder=5)
+        axis.contour(
+            grid.columns,
+            grid.index,
+            grid,
+            levels=levels,
+            colors="#B2182B",
+            linewidths=1.0,
+            linestyles="solid",
+            zorder=5,
+        )
     axis.set(xlim=(-limit, limit), ylim=(-limit, limit), aspect="equal", xlabel="z₁")
 
 

@@ -42,6 +42,14 @@ def _by_weight(rows: pd.DataFrame, column: str) -> str:
     return ", ".join(parts)
 
 
+def _inactive_models(moments: pd.DataFrame, settings: Mapping[str, Any]) -> str:
+    """Say how many models have no active dimension, if any."""
+    rows = figures_rows.chosen_rows(figures_rows.image_rows(moments), settings)
+    keys = [name for name in figures_rows.RUN_KEYS if name in rows]
+    used = rows.groupby(keys, dropna=False)["active"].any()
+    return "" if used.all() else f" {(~used).sum()} of {len(used)} models have no active dimension."
+
+
 def _active(moments: pd.DataFrame, settings: Mapping[str, Any], **other: str) -> pd.DataFrame:
     rows = figures_rows.chosen_rows(figures_rows.image_rows(moments), settings, **other)
     return rows[rows["active"]] if len(rows) else rows
@@ -57,7 +65,7 @@ def kurtosis_by_kl_weight(tables: Mapping[str, pd.DataFrame], settings: Mapping[
         f"In {_runs(active)}, {outside.sum()} of {len(active)} active dimensions have their interval outside "
         f"3 ± {margin:g} ({settings['split']} split); kurtosis runs from {_range(active['kurtosis'])}, "
         f"with medians {_by_weight(active, 'kurtosis')}."
-    )
+    ) + _inactive_models(tables["moments"], settings)
     controls = tables.get("controls")
     if controls is not None and len(controls):
         expected = controls["expected_excess_kurtosis"]

@@ -52,15 +52,7 @@ def _kurtosis_panel(axis: Axes, rows: pd.DataFrame, weights: list[float], settin
         cell, colour = figures_rows.of_weight(active, weight), figures.kl_colour(weight, settings)
         if cell.empty:
             if len(figures_rows.of_weight(rows, weight)):
-                axis.annotate(
-                    "none\nactive",
-                    (position, 0.03),
-                    xycoords=("data", "axes fraction"),
-                    ha="center",
-                    va="bottom",
-                    color=figures.GREY,
-                    style="italic",
-                )
+                figures.note_below(axis, position, "none\nactive")
             continue
         for seed, run in cell.groupby("seed"):
             x = position + offsets[seed]
@@ -112,7 +104,8 @@ def _control_panel(axis: Axes, controls: pd.DataFrame, settings: Mapping[str, An
     ]
     figures.kurtosis_axis(axis, 3 + pd.concat(values))
     figures.weight_axis(axis, weights)
-    axis.set_xlim(-1.6, len(weights) - 0.4)
+    if labelled:
+        axis.set_xlim(-1.6, len(weights) - 0.4)
     axis.set_title("linear VAE on controls")
     return handles
 
@@ -171,7 +164,7 @@ def kurtosis_by_activity(moments: pd.DataFrame, style: Mapping[str, Any] | None 
         share = np.linspace(0, 1, 201)
         bound = (share + np.sqrt(3) * (1 - share)) ** 2
         for axis, (label, group) in zip(axes, groups, strict=True):
-            values = pd.concat([group["kurtosis"], pd.Series([1.0, 3.0])])
+            values = pd.concat([group["kurtosis"], group["kurtosis_high"], pd.Series([1.0, 3.0])])
             figures.kurtosis_axis(axis, values)
             axis.fill_between(share, axis.get_ylim()[0], bound, color="0.92", lw=0, zorder=0)
             axis.plot(share, bound, color=figures.GREY, lw=0.9, zorder=1)

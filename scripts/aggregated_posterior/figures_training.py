@@ -13,8 +13,8 @@ from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from aggregated_posterior import figures, figures_rows
 
-# Rounding of a float64 sum; a residual of exactly 0 has no place on a log scale and is drawn here.
-_ROUNDING = 1e-17
+# Tables hold 12 digits: a smaller residual, or one of 0, which has no place on a log scale, is drawn here.
+_ROUNDING = 1e-12
 _MARKERS = ["o", "s", "^", "D", "v", "P", "X", "*"]
 ACTIVITY_CUSTOMS = {
     "active": ("mean KL > 0.05 nat", "o", "#000000"),
@@ -62,6 +62,8 @@ def _residual_panel(axis: Axes, moments: pd.DataFrame, settings: Mapping[str, An
         rows = figures_rows.chosen_rows(active, settings, form=form)
         for position, weight in enumerate(weights):
             cell = figures_rows.of_weight(rows, weight)
+            if cell.empty and form == "raw":
+                figures.note_below(axis, position, "none\nactive")
             runs = [name for name in figures_rows.RUN_KEYS if name in cell and name != "kl_weight"]
             for keys, run in cell.groupby(runs, dropna=False):
                 axis.plot(
@@ -77,7 +79,7 @@ def _residual_panel(axis: Axes, moments: pd.DataFrame, settings: Mapping[str, An
     axis.axhline(margin, color="black", lw=0.8, ls="--")
     axis.set_yscale("log")
     axis.set_ylim(_ROUNDING / 3, 30)
-    axis.set_yticks([1e-16, 1e-12, 1e-8, 1e-4, 1])
+    axis.set_yticks([1e-12, 1e-9, 1e-6, 1e-3, 1])
     axis.minorticks_off()
     figures.weight_axis(axis, weights)
     axis.set(ylabel="largest |E[z²] − 1| of a run", title=f"raw and canonical ({settings['split']})")
@@ -100,7 +102,7 @@ def _training_panel(axis: Axes, training: pd.DataFrame, settings: Mapping[str, A
     axis.axhline(settings["moment_margin"], color="black", lw=0.8, ls="--")
     axis.set_yscale("log")
     low, high = axis.get_ylim()
-    ticks = [m * 10.0**e for e in range(-17, 9) for m in ((1, 2, 5) if high / low < 100 else (1,))]
+    ticks = [m * 10.0**e for e in range(-12, 9) for m in ((1, 2, 5) if high / low < 100 else (1,))]
     axis.set_yticks([tick for tick in ticks if low <= tick <= high])
     axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.yaxis.set_minor_formatter(NullFormatter())

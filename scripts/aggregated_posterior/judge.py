@@ -1,8 +1,8 @@
 """A small classifier whose penultimate layer gives the features in which images are compared.
 
 The customary network for image quality is pretrained and has to be downloaded; a judge is trained within the
-pipeline, on the training images alone. Several judges that differ only in their seed show how far a ranking
-depends on the judge.
+pipeline, on the training images alone. Several judges that differ only in their seed show how far a ranking depends
+on the judge.
 """
 
 from __future__ import annotations
@@ -65,8 +65,8 @@ class Judge(nn.Module):
     def judge(self, pixels: np.ndarray | Tensor, block_size: int = 1000) -> tuple[np.ndarray, np.ndarray]:
         """Features float32 (N, 64) and predicted classes int64 (N,) of `pixels` (N, P) in [0, 1].
 
-        The features are scaled so that their 64 variances over the training images have mean 1; a Fréchet
-        distance is therefore in the same unit for every judge.
+        The features are scaled so that their 64 variances over the training images have mean 1; a Fréchet distance is
+        therefore in the same unit for every judge.
         """
         features, classes = [], []
         for block in torch.as_tensor(pixels).split(block_size):

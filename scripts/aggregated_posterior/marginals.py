@@ -192,8 +192,8 @@ def distances_of_line(line: LineMixture) -> tuple[float, float, float, float, fl
         W2² = ∫ (z − Φ⁻¹(F(z)))² q(z) dz     (the quantile coupling, written over z instead of p)
 
     KL and W2 use Gauss–Legendre panels that are fine where components are, and that are halved until the last Legendre
-    coefficients vanish; TV, KS and W1 need no quadrature. Errors: about 1e-11 absolute or 1e-11 relative, whichever
-    is larger.
+    coefficients vanish; TV, KS and W1 need no quadrature. Errors: about 1e-11 absolute (1e-10
+    for W2, a root) or 1e-10 relative, whichever is larger.
     """
     breaks = line.panels(-NORMAL_REACH, NORMAL_REACH)
     kl = w2_square = 0.0

@@ -11,10 +11,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from aggregated_posterior.copies import CopyDetector
 from aggregated_posterior.gauge import canonical_form, canonicalise
 from aggregated_posterior.image_quality import (
-    CopyDetector,
-    Neighbourhoods,
     class_balance,
     frechet_distance,
     kernel_distance,
@@ -22,6 +21,7 @@ from aggregated_posterior.image_quality import (
 )
 from aggregated_posterior.judge import Judge
 from aggregated_posterior.mixture import AggregatedPosterior
+from aggregated_posterior.neighbours import Neighbourhoods
 from aggregated_posterior.samplers import NoiseSampler, ladder
 from aggregated_posterior.storage import DataError
 from aggregated_posterior.vae import VAE
@@ -66,14 +66,14 @@ def draw_rungs(
 ) -> Iterator[tuple[str, np.ndarray]]:
     """Yield every rung's name and as many pixel means (n, P) in [0, 1] as there are `test_rows`.
 
-    `floor` is training images and `ceiling` the reconstructions of the reference images from their posterior
-    means: what another sample of real images, and a code that is never wrong, would score. `q_heldout` draws
-        from Q(z) of the test
-    posteriors, which is what any sampler should reach; since it is made of the very images that it is
-    compared with, it has an advantage, and a sampler fitted to training data that knew Q(z) perfectly would
-    score like `q_train`. Every other rung is fitted to training posteriors only, in canonical form, and
-    `refuse`s the test posteriors. `prior_raw` takes the decoder's coordinates as they are: N(0, I) as the
-    vanilla VAE draws it.
+    `floor` is training images and `ceiling` the reconstructions of the reference images from their posterior means:
+    what another sample of real images, and a code that is never wrong, would score.
+
+    `q_heldout` draws from Q(z) of the test posteriors, the reference that any sampler should reach. It is made of the
+    very images that it is compared with, so it also knows in what the test split differs from the training split. No
+    sampler that is fitted to training posteriors can know that: one that knew their Q(z) perfectly would score like
+    `q_train`. Every other rung is fitted to training posteriors only, in canonical form, and `refuse`s those of the
+    test split. `prior_raw` takes the decoder's coordinates as they are: N(0, I) as the vanilla VAE draws it.
 
     Every image is the decoder's mean: likelihood noise would be the same on every rung and hide what differs.
     """
@@ -137,9 +137,8 @@ def score_ladder(
         seed: Seed of everything drawn.
 
     Returns:
-        One row per judge and sampler (judge, sampler, n, frechet, kid, kid_se, precision, recall, density,
-        coverage, class_balance, copy_rate), and the first `plate_size` images of each rung as bytes,
-        (plate_size, H, W[, C]).
+        One row per judge and sampler (judge, sampler, n, frechet, kid, kid_se, precision, recall, density, coverage,
+        class_balance, copy_rate), and the first `plate_size` images of each rung as bytes, (plate_size, H, W[, C]).
 
     Raises:
         DataError: More images are asked for than there are test images, or a measure cannot be taken.

@@ -1,10 +1,10 @@
 """Ways to draw latent codes, from N(0, I) to Q(z) itself: each rung of the ladder keeps more of Q(z) than the
 one before.
 
-A sampler is fitted to an `AggregatedPosterior` of *training* data and then draws codes: `fit(q)`, `sample(n,
-rng)`. It works in whatever coordinates it was fitted in; fit it to the canonical form (see `gauge.py`), or a
-mere error of scale is taken for one of shape. The samplers that only deform standard normal noise have
-`transform(noise)` too, so that the same noise can go through several of them.
+A sampler is fitted to an `AggregatedPosterior` of *training* data and then draws codes: `fit(q)`, `sample(n, rng)`.
+It works in whatever coordinates it was fitted in; fit it to the canonical form (see `gauge.py`), or a mere error of
+scale is taken for one of shape. The samplers that only deform standard normal noise have `transform(noise)` too, so
+that the same noise can go through several of them.
 """
 
 from __future__ import annotations
@@ -104,8 +104,7 @@ class MarginalSampler(NoiseSampler):
 class GaussianSampler(NoiseSampler):
     """The normal law with the mean and full covariance of Q(z): correlation only.
 
-    z = m + C^½ ε with the symmetric root, which exists for a degenerate covariance too and moves the noise
-    least.
+    z = m + C^½ ε with the symmetric root, which exists for a degenerate covariance too and moves the noise least.
     """
 
     def _fit(self, q: AggregatedPosterior) -> None:
@@ -119,8 +118,8 @@ class GaussianSampler(NoiseSampler):
 class CopulaSampler(MarginalSampler):
     """A Gaussian copula with the exact marginals of Q(z): correlation and marginal shape.
 
-    z_j = F_j⁻¹(Φ(η_j)) with η ~ N(0, R), where R is the correlation matrix of the normal scores Φ⁻¹(F_j(z_j))
-    of draws from Q(z).
+    z_j = F_j⁻¹(Φ(η_j)) with η ~ N(0, R), where R is the correlation matrix of the normal scores Φ⁻¹(F_j(z_j)) of
+    draws from Q(z).
 
     Args:
         seed: Seed of those draws.
@@ -147,8 +146,8 @@ class CopulaSampler(MarginalSampler):
 class MixtureSampler(Sampler):
     """A mixture of K normal laws with full covariances, fitted to draws from Q(z).
 
-    Ex-post density estimation (Ghosh et al. 2020), on draws rather than on means, since Q(z) contains the
-    posteriors' spread.
+    Ex-post density estimation (Ghosh et al. 2020), on draws rather than on means, since Q(z) contains the posteriors'
+    spread.
 
     Args:
         components: K.
@@ -173,9 +172,9 @@ class MixtureSampler(Sampler):
 class MeanMixtureSampler(MixtureSampler):
     """A mixture of many normal laws fitted to the posterior *means*: one component per hundred posteriors.
 
-    Few enough that none can hold on to a single image (the copy rate stays near 0), many enough to follow the
-    curved sheet on which the means lie. Leaving out the posteriors' spread makes it a sharpened Q(z): images
-    are a little clearer, and vary a little less (its recall is lower), than those drawn from Q(z).
+    Few enough that none can hold on to a single image (the copy rate stays near 0), many enough to follow the curved
+    sheet on which the means lie. Leaving out the posteriors' spread makes it a sharpened Q(z): images are a little
+    clearer, and vary a little less (its recall is lower), than those drawn from Q(z).
 
     Args:
         seed: Seed of the start.
@@ -187,8 +186,9 @@ class MeanMixtureSampler(MixtureSampler):
         self.posteriors_per_component = posteriors_per_component
 
     def _fit(self, q: AggregatedPosterior) -> None:
+        # With so many components the k-means start does most of the work, and every step is dear.
         self.components = max(1, q.n // self.posteriors_per_component)
-        self.mixture = fit_normal_mixture(q.mean, self.components, np.random.default_rng(self.seed))
+        self.mixture = fit_normal_mixture(q.mean, self.components, np.random.default_rng(self.seed), iterations=4)
 
 
 class PosteriorSampler(Sampler):

@@ -95,12 +95,12 @@ def test_mmd_of_the_prior_is_zero_and_of_a_shifted_normal_closed_form():
 
 
 def test_mmd_subsamples_pairs_only_beyond_its_bound_and_close_to_the_exact_value():
-    q = AggregatedPosterior(rng().exponential(size=(3000, 2)), np.full((3000, 2), 0.2))
+    q = AggregatedPosterior(rng().exponential(size=(1500, 2)), np.full((1500, 2), 0.2))
     with pytest.raises(ValueError, match="give a random generator"):
         maximum_mean_discrepancy(q)
     g = 2.0
     width = g + 0.4
-    pairs = np.zeros((3000, 3000))
+    pairs = np.zeros((1500, 1500))
     for j in range(2):
         pairs += (q.mean[:, j][:, None] - q.mean[:, j]) ** 2
     own = (g / width) * np.exp(-pairs / (2 * width)).mean()

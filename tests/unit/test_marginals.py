@@ -52,13 +52,10 @@ def regimes():
 @pytest.mark.parametrize(("mean", "variance"), [case[1:] for case in regimes()], ids=[case[0] for case in regimes()])
 def test_line_agrees_with_the_sum_over_all_components(mean, variance):
     line = LineMixture(mean, variance)
-    centre, spread = (
-        np.median(mean),
-        np.std(np.clip(mean, *np.quantile(mean, [0.1, 0.9]))) + np.sqrt(np.median(variance)),
-    )
-    z = np.sort(
-        np.concatenate([centre + spread * np.linspace(-8, 8, 151), mean[:20], mean[:20] + np.sqrt(variance[:20])])
-    )
+    centre = np.median(mean)
+    spread = np.std(np.clip(mean, *np.quantile(mean, [0.1, 0.9]))) + np.sqrt(np.median(variance))
+    near = np.concatenate([mean[:20], mean[:20] + np.sqrt(variance[:20])])
+    z = np.sort(np.concatenate([centre + spread * np.linspace(-8, 8, 151), near]))
     values = line.evaluate(z, integral=True)
     expected = direct(mean, variance, z)
     peak = (1 / np.sqrt(2 * np.pi * variance)).mean()
@@ -99,7 +96,7 @@ def test_a_shifted_normal_in_closed_form(shift, copies):
     assert distances.ks[0] == pytest.approx(total, rel=1e-8, abs=1e-12)
     assert distances.tv[0] == pytest.approx(total, rel=1e-6, abs=1e-9)
     assert distances.w1[0] == pytest.approx(abs(shift), rel=1e-8, abs=1e-12)
-    assert distances.w2[0] == pytest.approx(abs(shift), rel=1e-8, abs=1e-11)
+    assert distances.w2[0] == pytest.approx(abs(shift), rel=1e-8, abs=1e-10)
 
 
 @pytest.mark.parametrize("copies", [1, 500])
@@ -126,7 +123,7 @@ def test_separate_spikes_have_the_entropy_of_their_number():
 def test_kl_agrees_with_dense_quadrature_for_thousands_of_components():
     r = rng(3)
     mean, variance = r.standard_normal(4000) ** 3 / 3, np.exp(r.normal(-2, 1, 4000))
-    z = np.linspace(-40, 40, 400_001)
+    z = np.linspace(-40, 40, 80_001)
     q = LineMixture(mean, variance).evaluate(z, cumulative=False).pdf
     log_normal = -0.5 * z**2 - 0.5 * np.log(2 * np.pi)
     expected = np.sum(np.where(q > 0, q * (np.log(np.maximum(q, 1e-300)) - log_normal), 0)) * (z[1] - z[0])
@@ -151,10 +148,9 @@ def test_laws_of_the_marginals(mixture, seed):
     assert np.all(distances.tv <= np.sqrt(distances.kl / 2) + 1e-9)  # Pinsker
     assert np.all(distances.w1 <= distances.w2 + 1e-10)
     assert np.all(distances.w2 <= np.sqrt(2 * distances.kl) + 1e-6)  # Talagrand
-    # The density is normalised in both senses that the distances use.
-    np.testing.assert_allclose(
-        distances.w1, Marginals(q.affine(np.zeros(q.latent_dim), -1.0)).distances().w1, atol=1e-9
-    )
+    mirrored = Marginals(q.affine(0.0, -1.0)).distances()
+    for name in ("kl", "ks", "w1", "w2", "tv"):
+        np.testing.assert_allclose(getattr(mirrored, name), getattr(distances, name), atol=1e-9, rtol=1e-9)
 
 
 def test_quantiles_of_many_components_in_both_shapes():

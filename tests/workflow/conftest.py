@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import shutil
@@ -24,7 +25,19 @@ class Project:
 
     folder: Path
 
-    def run(self, *arguments: str, check: bool = True, **environment: str) -> subprocess.CompletedProcess[str]:
+    @property
+    def cache(self) -> Path:
+        """Where the finished project puts its results for others."""
+        return self.folder.parent / "cache"
+
+    def run(
+        self,
+        *arguments: str,
+        check: bool = True,
+        user: int | None = None,
+        group: int | None = None,
+        **environment: str,
+    ) -> subprocess.CompletedProcess[str]:
         """Run Snakemake and return what it printed; fail the test where it fails unless `check` is off."""
         variables = {**os.environ, "OMP_NUM_THREADS": "1", "XDG_CACHE_HOME": str(self.folder.parent / "xdg")}
         variables.pop("SNAKEMAKE_OUTPUT_CACHE", None)
@@ -32,6 +45,8 @@ class Project:
             [sys.executable, "-m", "snakemake", *arguments],
             cwd=self.folder,
             env={**variables, **environment},
+            user=user,
+            group=group,
             capture_output=True,
             text=True,
             check=False,
@@ -72,9 +87,15 @@ def copy_project(folder: Path) -> Project:
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory) -> Project:
-    """A project whose tiny experiment has run to its end; not to be changed."""
+    """A project whose tiny experiment has run to its end, and its filled cache; not to be changed."""
+    return finish(tmp_path_factory)
+
+
+@functools.cache
+def finish(tmp_path_factory) -> Project:
+    """Run the tiny experiment once a session, whichever test folder asks for it."""
     project = copy_project(tmp_path_factory.mktemp("finished") / "project")
-    project.run("--cores", "2", "--configfile", TINY)
+    project.run("--cores", "2", "--configfile", TINY, "--cache", SNAKEMAKE_OUTPUT_CACHE=str(project.cache))
     return project
 
 

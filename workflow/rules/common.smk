@@ -9,12 +9,16 @@ from snakemake.exceptions import WorkflowError
 # Not workflow.basedir, which is the folder of whichever Snakefile was called.
 WORKFLOW = Path(workflow.current_basedir.get_path_or_uri(secret_free=True)).parent
 SCRIPTS = WORKFLOW.parent / "scripts"
-sys.path.insert(0, str(SCRIPTS))
+sys.path[:0] = [str(SCRIPTS), str(WORKFLOW)]
 
 from aggregated_posterior import configuration
 from aggregated_posterior.provenance import code_digest
 from aggregated_posterior.registry import load_registry, read_yaml, without_prose
 from aggregated_posterior.storage import DataError
+from verified_cache import use_verified_cache
+
+# Before the first rule. Does nothing without --cache.
+use_verified_cache(workflow)
 
 SCHEMAS = WORKFLOW / "schemas"
 

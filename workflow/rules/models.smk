@@ -11,7 +11,8 @@ rule train_vae:
     log:
         "logs/{experiment}/train_vae/{dataset}_{architecture}_latent_{latent_dim}_kl_{kl_weight}_seed_{seed}.log",
     wildcard_constraints:
-        architecture="dense|linear",
+        # Where batches are on, they make these files (batches.smk), and this rule matches none.
+        architecture="(?!)" if config["batches"]["enabled"] else "dense|linear",
     cache: True
     # One thread: torch's results change with the number of threads, and models train beside each other.
     threads: 1

@@ -1,0 +1,90 @@
+"""The ladder of samplers at the size of MNIST: all rungs and judges of one model, and its two dearest parts.
+
+`pytest tests/benchmark/test_benchmark_samplers.py --benchmark-enable -s` measures at N = 60 000 training images, 10 000
+test images, d = 32 and three judges, on one thread; without it the same runs on a few hundred images. Times are
+processor seconds of this process, so that other programs on the machine disturb them little.
+"""
+
+import time
+
+import numpy as np
+import pytest
+import torch
+from sklearn.mixture import GaussianMixture
+
+from aggregated_posterior.image_quality import precision_recall_density_coverage
+from aggregated_posterior.judge import Judge
+from aggregated_posterior.mixture import AggregatedPosterior
+from aggregated_posterior.normal_mixture import fit_normal_mixture
+from aggregated_posterior.sampler_scores import Splits, score_ladder
+from aggregated_posterior.vae import VAE
+
+CLOCK = {"timer": time.process_time}
+# All rungs and judges of one model, fits included, in processor seconds on one core.
+LADDER_SECONDS = 60
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    torch.set_num_threads(1)
+
+
+def codes(n: int, d: int, rng: np.random.Generator) -> np.ndarray:
+    """Codes on a curved sheet with clusters, as those of a trained model are."""
+    centres = 2 * rng.standard_normal((10, d))
+    sheet = np.tanh(rng.standard_normal((n, 8)) @ rng.standard_normal((8, d)))
+    return centres[rng.integers(10, size=n)] + sheet + 0.2 * rng.standard_normal((n, d))
+
+
+@pytest.mark.benchmark(group="ladder of samplers", **CLOCK)
+def test_ladder_of_one_model(benchmark):
+    small = benchmark.disabled
+    n_train, n_test, d = (600, 100, 4) if small else (60_000, 10_000, 32)
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (n_train + n_test, 28, 28)).astype(np.uint8)
+    mean = codes(n_train + n_test, d, rng)
+    variance = np.exp(rng.normal(-3, 0.7, mean.shape))
+    splits = Splits(
+        images[:n_train],
+        images[n_train:],
+        255,
+        AggregatedPosterior(mean[:n_train], variance[:n_train]),
+        AggregatedPosterior(mean[n_train:], variance[n_train:]),
+    )
+    model = VAE(784, d, [256, 64], "bernoulli").eval().requires_grad_(False)
+    judges = {seed: Judge([28, 28], 10).eval().requires_grad_(False) for seed in range(3)}
+    rows, _ = benchmark.pedantic(
+        score_ladder, (model, splits, judges, None, [10, 100], 5, 10, 0), rounds=1, iterations=1
+    )
+    assert len(rows) == 3 * 12
+    if not small:
+        seconds = benchmark.stats.stats.median
+        print(f"\nladder of one model: {seconds:.1f} s of {LADDER_SECONDS} s")
+        assert seconds <= LADDER_SECONDS
+
+
+@pytest.mark.benchmark(group="precision, recall, density, coverage", **CLOCK)
+def test_neighbour_measures(benchmark):
+    n = 500 if benchmark.disabled else 10_000
+    real, fake = np.random.default_rng(0).standard_normal((2, n, 64)).astype(np.float32)
+    scores = benchmark.pedantic(precision_recall_density_coverage, (real, fake, 5), rounds=3)
+    assert scores.coverage == pytest.approx(0.97, abs=0.05)
+
+
+@pytest.mark.benchmark(group="mixture of 100 normal laws", **CLOCK)
+@pytest.mark.parametrize("kind", ["scikit-learn", "ours"])
+def test_mixture_fit(benchmark, kind):
+    n, d, components = (1000, 4, 5) if benchmark.disabled else (20_000, 32, 100)
+    rng = np.random.default_rng(0)
+    points = codes(2 * n, d, rng)
+    train, test = points[:n].astype(np.float32), points[n:].astype(np.float32)
+    theirs = GaussianMixture(components, random_state=0, max_iter=20, tol=0.01, reg_covar=1e-4)
+    if kind == "ours":
+        mixture = benchmark.pedantic(
+            fit_normal_mixture, (train, components, np.random.default_rng(0), 20), rounds=1, iterations=1
+        )
+        likelihood = mixture.log_density(test).mean()
+    else:
+        likelihood = benchmark.pedantic(theirs.fit, (train,), rounds=1, iterations=1).score(test)
+    benchmark.extra_info["held_out_nats"] = round(float(likelihood), 3)
+    assert np.isfinite(likelihood)

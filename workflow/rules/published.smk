@@ -1,0 +1,44 @@
+# Does this run agree with the published one? Asked for by name (`snakemake verify`), never by `all`.
+PUBLISHED = f"results/published/{EXPERIMENT}"
+
+
+rule check_published:
+    input:
+        # The manifest is named, so that Snakemake says which experiment has not been published.
+        manifest=f"{PUBLISHED}/manifest.json",
+        published=sorted(
+            str(path) for path in Path(PUBLISHED).rglob("*") if path.is_file()
+        ),
+        claims=rules.check_claims.output,
+        tables=list(TABLE.values()),
+        figures=FIGURES,
+        models=model_files("posteriors.safetensors"),
+    output:
+        text="results/{experiment}/verification.md",
+    log:
+        "logs/{experiment}/check_published.log",
+    cache: True
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        own=lambda w: f"results/{w.experiment}",
+        published=lambda w: f"results/published/{w.experiment}",
+        code=code("check_published"),
+        cache_key=cache_key,
+    script:
+        "../../scripts/check_published.py"
+
+
+# A failing job's output is removed, so the page is one job and the exit status another.
+rule verify:
+    input:
+        text=experiment_file("verification.md"),
+    log:
+        f"logs/{EXPERIMENT}/verify.log",
+    shell:
+        "tee {log} < {input.text} && ! grep -q '^Result: differs' {input.text}"
+
+
+localrules:
+    verify,
