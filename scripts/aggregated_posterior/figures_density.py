@@ -133,7 +133,7 @@ def _map_panel(
             grid,
             levels=levels,
             colors="#B2182B",
-            linewidths=1.0,
+            linewidths=0.75,
             linestyles="solid",
             zorder=5,
         )

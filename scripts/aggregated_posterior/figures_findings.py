@@ -184,21 +184,16 @@ def divergence(tables: Mapping[str, pd.DataFrame], settings: Mapping[str, Any]) 
 
 
 def sampler_split(tables: Mapping[str, pd.DataFrame], settings: Mapping[str, Any]) -> str:
-    """Give each cause's median step in Fréchet distance over the cells."""
+    """Give each cause's median step in Fréchet distance over the models."""
     rows = figures_samplers.one_judge(figures_rows.image_rows(tables["samplers"]), settings)
-    if rows.empty:
+    if rows.empty or not (rows["sampler"] == "q_heldout").any():
         return NOTHING.format("no sampler was scored")
-    keys = [name for name in figures_rows.RUN_KEYS if name in rows and name != "seed"]
-    # Nothing but the index may hold an unstated key, which a pivot would drop.
-    medians = rows.groupby([*keys, "sampler"], dropna=False)["frechet"].median().reset_index()
-    medians["cell"] = medians.groupby(keys, dropna=False).ngroup()
-    level = medians.pivot_table(index="cell", columns="sampler", values="frechet")
-    parts = []
+    level, parts = figures_samplers.excess_over_heldout(rows), []
     for cause, start, end in figures_samplers.rungs(rows, settings):
         step = level[start] - level[end]
         parts.append(
             f"{figures_samplers.STEPS[cause][0]} {step.median():+.3g} "
-            f"({(step > 0).sum()} of {step.count()} cells better)"
+            f"(better in {(step > 0).sum()} of {step.count()} models)"
         )
     judge = f", judge {rows['judge'].iloc[0]}" if "judge" in rows else ""
     return f"Median fall of the Fréchet distance over {_runs(rows)}{judge}: {', '.join(parts)}."

@@ -78,7 +78,7 @@ def _control_panel(axis: Axes, controls: pd.DataFrame, settings: Mapping[str, An
             axis.plot([position[w] for w in expected.index], 3 + expected.to_numpy(), color=colour, lw=1, zorder=2)
             start = 3 + expected.iloc[0]
             # Lines that start together get one label: two would be printed on top of each other.
-            if abs(start - 3) > 0.05 and all(abs(start - other) > 0.12 for other in labelled):
+            if abs(start - 3) > 0.05 and all(abs(start - other) > 0.09 for other in labelled):
                 labelled.append(start)
                 axis.annotate(
                     f"λ = {eigenvalue:.2g}",
@@ -237,17 +237,7 @@ def kurtosis_terms(moments: pd.DataFrame, style: Mapping[str, Any] | None = None
                 axis.axhline(3, color="black", lw=0.8, zorder=1)
                 axis.set_xticks([])
                 if active.empty:
-                    reason = "no active dimension" if len(cell) else "no such model"
-                    axis.text(
-                        0.5,
-                        0.5,
-                        reason,
-                        transform=axis.transAxes,
-                        ha="center",
-                        va="bottom",
-                        color=figures.GREY,
-                        style="italic",
-                    )
+                    figures.note_below(axis, 1.15, "no active dimension" if len(cell) else "no such model")
                     axis.set_xlim(-0.7, 3)
                 else:
                     _term_panel(axis, active)

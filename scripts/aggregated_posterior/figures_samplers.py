@@ -73,76 +73,91 @@ def one_judge(rows: pd.DataFrame, settings: Mapping[str, Any]) -> pd.DataFrame:
     return rows[rows["judge"] == (wanted if wanted in judges else judges[0])]
 
 
+def excess_over_heldout(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return each run's Fréchet distances minus that of its own Q of held-out data (runs × samplers).
+
+    One decoder's blur is in all of its distances, and differs far more between KL weights than its samplers do.
+    """
+    keys = [name for name in figures_rows.RUN_KEYS if name in rows]
+    rows = rows.assign(run=rows.groupby(keys, dropna=False).ngroup())
+    level = rows.pivot_table(index="run", columns="sampler", values="frechet")
+    return level.sub(level["q_heldout"], axis="index")
+
+
 def _split_panel(axis: Axes, rows: pd.DataFrame, weights: list[float], settings: Mapping[str, Any]) -> None:
     """Draw one staircase per KL weight, from the raw prior at the top to Q of held-out data at the bottom."""
-    height = 0.78 / len(STEPS)
+    height = 0.8 / len(STEPS)
     for position, weight in enumerate(weights):
         cell = figures_rows.of_weight(rows, weight)
         if cell.empty:
             continue
-        level = cell.groupby("sampler")["frechet"].median()
-        y = position - 0.39 + height / 2
+        excess = excess_over_heldout(cell)
+        level = excess.median()
+        y = position - 0.4 + height / 2
         for cause, start, end in rungs(cell, settings):
-            low, width = min(level[start], level[end]), abs(level[start] - level[end])
             better = level[end] <= level[start]
             axis.barh(
                 y,
-                width,
-                left=low,
-                height=height * 0.92,
+                abs(level[start] - level[end]),
+                left=min(level[start], level[end]),
+                height=height * 0.9,
                 facecolor=STEPS[cause][1] if better else "white",
                 edgecolor=STEPS[cause][1],
                 hatch=None if better else "//////",
                 lw=0.6,
                 zorder=2,
             )
-            runs = cell.loc[cell["sampler"] == end, "frechet"]
+            # The last step ends at 0 by construction: its runs are shown where they start from.
+            runs = excess[end] if end != "q_heldout" else excess[start]
             axis.plot(runs, [y] * len(runs), ls="", marker="o", ms=2.2, mew=0, color="black", zorder=4)
             y += height
-        if "floor" in level:
-            axis.plot([level["floor"]] * 2, [position - 0.42, position + 0.42], color="black", lw=1.6, zorder=3)
+        medians = cell.groupby("sampler")["frechet"].median()
+        parts = [
+            f"{text} {medians[name]:.3g}" for text, name in (("Q", "q_heldout"), ("floor", "floor")) if name in medians
+        ]
+        axis.annotate(
+            ", ".join(parts),
+            (1, position + 0.4),
+            xycoords=("axes fraction", "data"),
+            ha="right",
+            va="center",
+            color="0.35",
+            fontsize=settings["font_size"] - 2,
+        )
+        if position:
+            axis.axhline(position - 0.5, color="0.85", lw=0.6, zorder=0)
     first = axis.get_subplotspec().is_first_col()
     axis.set_yticks(range(len(weights)), [f"β = {figures.weight_label(weight)}" if first else "" for weight in weights])
-    axis.set_ylim(len(weights) - 0.45, -0.55)
-    axis.set_xlim(0, 1.04 * rows["frechet"].max())
+    axis.set_ylim(len(weights) - 0.4, -0.5)
+    axis.axvline(0, color="black", lw=0.8, zorder=3)
     axis.tick_params(axis="y", length=0)
-    axis.set_xlabel("Fréchet distance")
+    axis.spines["left"].set_visible(False)
+    axis.set_xlabel("Fréchet distance above Q(z)")
 
 
 def sampler_split(samplers: pd.DataFrame, style: Mapping[str, Any] | None = None) -> Figure:
     """Draw how much Fréchet distance each cause takes: scale, shape of the marginals, dependence, the rest.
 
-    Each KL weight has a staircase of medians over seeds: a bar runs from one sampler's distance to the next
-    one's. A step that makes things worse is hatched.
+    Each KL weight has a staircase of medians over seeds, measured from the distance of Q of held-out data: a bar runs
+    from one sampler's distance to the next one's. A step that makes things worse is hatched. Numbers give the distance
+    of Q itself and the floor.
     """
     with figures.drawing(style) as settings:
         rows = one_judge(figures_rows.image_rows(samplers), settings)
         rows = rows.dropna(subset=["frechet"]) if "frechet" in rows else rows.head(0)
         groups, weights = figures_rows.latent_groups(rows), figures_rows.weights_of(rows)
-        if not groups:
-            return figures.empty_figure(settings, "no sampler was scored")
-        figure, axes = figures.new_panels(
-            len(groups),
-            settings,
-            height=0.5 * len(weights) + 0.6,
-            max_columns=3 if len(groups) != 4 else 2,
-            extra=0.55,
-        )
+        if not groups or not (rows["sampler"] == "q_heldout").any():
+            return figures.empty_figure(settings, "no sampler was scored beside Q of held-out data")
+        columns = 3 if len(groups) != 4 else 2
+        height = 0.5 * len(weights) + 0.6
+        figure, axes = figures.new_panels(len(groups), settings, height=height, max_columns=columns, extra=0.55)
         for axis, (label, group) in zip(axes, groups, strict=True):
             _split_panel(axis, group, weights, settings)
             axis.set_title(label)
         handles = [Patch(color=colour, label=text) for text, colour in STEPS.values()]
-        handles += [
-            Patch(
-                facecolor="white",
-                edgecolor=figures.GREY,
-                hatch="//////",
-                label="hatched: a step for the worse",
-            ),
-            Line2D([], [], color="black", lw=1.6, label="floor: train images"),
-            Line2D([], [], color="black", ls="", marker="o", ms=3, label="runs, after the step"),
-        ]
-        figures.bottom_legend(figure, handles, 4 if len(groups) > 1 else 2)
+        worse = Patch(facecolor="white", edgecolor=figures.GREY, hatch="//////", label="hatched: a step for the worse")
+        runs = Line2D([], [], color="black", ls="", marker="o", ms=3, label="runs")
+        figures.bottom_legend(figure, [*handles, worse, runs], 3 if len(groups) > 1 else 2)
         return figure
 
 

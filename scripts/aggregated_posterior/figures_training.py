@@ -102,7 +102,7 @@ def _training_panel(axis: Axes, training: pd.DataFrame, settings: Mapping[str, A
     axis.axhline(settings["moment_margin"], color="black", lw=0.8, ls="--")
     axis.set_yscale("log")
     low, high = axis.get_ylim()
-    ticks = [m * 10.0**e for e in range(-12, 9) for m in ((1, 2, 5) if high / low < 100 else (1,))]
+    ticks = [m * 10.0**e for e in range(-12, 9) for m in ((1, 2, 5) if high / low < 1000 else (1,))]
     axis.set_yticks([tick for tick in ticks if low <= tick <= high])
     axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.yaxis.set_minor_formatter(NullFormatter())

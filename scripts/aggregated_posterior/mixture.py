@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import mmap
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 
+from .density import accumulate
+from .moments import Moments, excess_over_log, merge_blocks
 from .storage import DataError
 
 # One block of means in float64 takes 256 KiB, so that a block, its variances and two scratch arrays stay in a
@@ -25,59 +26,6 @@ LONG_INPUT = 50_000_000
 RELEASE_BYTES = 128 * 2**20
 # The largest error, in nats, that the matrix form of ln Q may have before a pair is computed again directly.
 DENSITY_TOLERANCE = 1e-10
-
-
-@dataclass(frozen=True)
-class Moments:
-    """Exact moments of Q(z) per latent dimension; every field is a (d,) float64 array.
-
-    With A = Var(μ), B = E[s], V = A + B and μ centred (law of total cumulance, conditional cumulants μ, s, 0, 0):
-
-        κ₃ = κ₃(μ) + 3 Cov(μ, s),    kurtosis − 3 = (A/V)² · excess kurtosis(μ) + 6 Cov(μ², s)/V² + 3 Var(s)/V²
-
-    `term_means`, `term_covariance` and `term_scale` are those three terms, in this order. `second_moment` is
-    E[z²] = E[μ²] + E[s]. Variances are those of the mixture itself (division by N).
-    """
-
-    mean: np.ndarray
-    variance: np.ndarray
-    second_moment: np.ndarray
-    skewness: np.ndarray
-    kurtosis: np.ndarray
-    variance_of_means: np.ndarray
-    mean_variance: np.ndarray
-    term_means: np.ndarray
-    term_covariance: np.ndarray
-    term_scale: np.ndarray
-
-    @property
-    def excess_kurtosis(self) -> np.ndarray:
-        """kurtosis − 3, formed from its three terms, so without the rounding of adding and removing 3."""
-        return self.term_means + self.term_covariance + self.term_scale
-
-    @property
-    def kurtosis_bound(self) -> np.ndarray:
-        """The lower bound (A + √3·B)²/V² that the kurtosis of every such mixture obeys."""
-        bound = self.variance_of_means + np.sqrt(3.0) * self.mean_variance
-        return (bound / self.variance) ** 2
-
-
-def excess_over_log(x: np.ndarray) -> np.ndarray:
-    """x − 1 − ln x ≥ 0, to full relative accuracy also near x = 1, where the plain form loses every digit.
-
-    With e = x − 1 and y = e/(2 + e): ln x = 2 artanh y and e − 2y = e·y, so the value is e·y − 2(y³/3 + y⁵/5 + …).
-    """
-    x = np.asarray(x, dtype=np.float64)
-    e = x - 1.0
-    value = e - np.log(x)
-    near = np.abs(e) < 0.01
-    if near.any():
-        e_near = e[near]
-        y = e_near / (2.0 + e_near)
-        y2 = y * y
-        series = y2 * (1 / 3 + y2 * (1 / 5 + y2 * (1 / 7 + y2 / 9)))
-        value[near] = y * (e_near - 2.0 * series)
-    return value
 
 
 def normal_log_pdf(z: np.ndarray) -> np.ndarray:
@@ -208,7 +156,7 @@ class AggregatedPosterior:
             count.append(n)
             centre.append(c)
             sums.append(folded.reshape(8, fold, d).sum(axis=1))
-        return _merge(np.array(count, dtype=np.float64)[:, None], np.array(centre), np.array(sums))
+        return merge_blocks(np.array(count, dtype=np.float64)[:, None], np.array(centre), np.array(sums))
 
     def covariance(self) -> np.ndarray:
         """Covariance of Q(z), (d, d): Cov(μ) + diag(E[s]). The blocks are centred and merged as in `moments`."""
@@ -297,7 +245,7 @@ class AggregatedPosterior:
             for rows_z, error in zip(parts, errors, strict=True):
                 fragile = np.flatnonzero(error > DENSITY_TOLERANCE)
                 table = scratch[: (rows_z.stop - rows_z.start) * len(mean)].reshape(-1, len(mean))
-                _accumulate(
+                accumulate(
                     left[rows_z], right, top[rows_z], total[rows_z], table,
                     fragile, error, z[rows_z], original, precision, constant,
                 )  # fmt: skip
@@ -332,104 +280,6 @@ class AggregatedPosterior:
 
 
 # ------------------------------------------------------------------------------------------------------ helpers
-
-
-def _merge(count: np.ndarray, centre: np.ndarray, sums: np.ndarray) -> Moments:
-    """Merge block sums into moments. count (B, 1), centre (B, 2, d) of means and variances, sums (B, 8, d) about it."""
-    n = count.sum()
-    s1, t1, s2, s3, s4, st, s2t, t2 = np.moveaxis(sums, 1, 0)
-    # Where the block's own centre missed its mean by rounding, move to the mean (r, q are of the size of rounding).
-    r, q = s1 / count, t1 / count
-    m2 = s2 - count * r**2
-    m3 = s3 - 3 * r * s2 + 2 * count * r**3
-    m4 = s4 - 4 * r * s3 + 6 * r**2 * s2 - 3 * count * r**4
-    m11 = st - count * r * q
-    m21 = s2t - q * s2 - 2 * r * st + 2 * count * r**2 * q
-    t2 = t2 - count * q**2
-    # Offsets δ, η of each block's mean from the grand mean, formed as differences so that a common offset drops out.
-    delta = (centre[:, 0] - centre[0, 0]) + r
-    eta = (centre[:, 1] - centre[0, 1]) + q
-    mean_delta = (count * delta).sum(axis=0) / n
-    mean_eta = (count * eta).sum(axis=0) / n
-    delta = delta - mean_delta
-    eta = eta - mean_eta
-    a = (m2 + count * delta**2).sum(axis=0) / n
-    third = (m3 + 3 * delta * m2 + count * delta**3).sum(axis=0) / n
-    fourth = (m4 + 4 * delta * m3 + 6 * delta**2 * m2 + count * delta**4).sum(axis=0) / n
-    cross = (m11 + count * delta * eta).sum(axis=0) / n
-    square_cross = (m21 + eta * m2 + 2 * delta * m11 + count * delta**2 * eta).sum(axis=0) / n
-    spread = (t2 + count * eta**2).sum(axis=0) / n
-    mean = centre[0, 0] + mean_delta
-    b = centre[0, 1] + mean_eta
-    v = a + b
-    term_means = (fourth - 3 * a**2) / v**2
-    term_covariance = 6 * square_cross / v**2
-    term_scale = 3 * spread / v**2
-    return Moments(
-        mean=mean,
-        variance=v,
-        second_moment=mean**2 + v,
-        skewness=(third + 3 * cross) / v**1.5,
-        kurtosis=3.0 + (term_means + term_covariance + term_scale),
-        variance_of_means=a,
-        mean_variance=b,
-        term_means=term_means,
-        term_covariance=term_covariance,
-        term_scale=term_scale,
-    )
-
-
-def _accumulate(
-    left: np.ndarray, right: np.ndarray, top: np.ndarray, total: np.ndarray, table: np.ndarray,
-    fragile: np.ndarray, error: np.ndarray, z: np.ndarray, mean: np.ndarray, precision: np.ndarray,
-    constant: np.ndarray,
-) -> None:  # fmt: skip
-    """Add one block of components to the running log-sum-exp (top, total) of some points, in place."""
-    first = bool(np.isneginf(top[0]))
-    if first or len(fragile):
-        left[:, -1] = 0.0
-        np.matmul(left, right, out=table)
-        if len(fragile):
-            _recompute(table, fragile, error, top, z, mean, precision, constant)
-        block_top = table.max(axis=1)
-        new_top = np.maximum(top, block_top)
-        table -= new_top[:, None]
-        total *= np.exp(top - new_top)
-        top[:] = new_top
-    else:
-        left[:, -1] = -top
-        np.matmul(left, right, out=table)
-        # A component far above the running maximum would overflow: move the maximum there.
-        block_top = table.max(axis=1)
-        if block_top.max() > 300.0:
-            rise = np.maximum(block_top, 0.0)
-            table -= rise[:, None]
-            total *= np.exp(-rise)
-            top += rise
-    # Below −708 the exponential leaves its vector path and is a hundred times slower; exp(−700) adds nothing.
-    np.maximum(table, -700.0, out=table)
-    np.exp(table, out=table)
-    total += table.sum(axis=1)
-
-
-def _recompute(
-    table: np.ndarray, fragile: np.ndarray, error: np.ndarray, top: np.ndarray,
-    z: np.ndarray, mean: np.ndarray, precision: np.ndarray, constant: np.ndarray,
-) -> None:  # fmt: skip
-    """Replace the entries of ill-conditioned components by the direct form where they can matter, by −inf elsewhere."""
-    floor = np.maximum((table - error).max(axis=1), top)
-    point, column = np.nonzero(table[:, fragile] + error[fragile] >= floor[:, None] - 40.0)
-    column = fragile[column]
-    value = np.empty(len(point))
-    chunk = max(1, 2**18 // z.shape[1])
-    for start in range(0, len(point), chunk):
-        part = slice(start, start + chunk)
-        difference = z[point[part]] - mean[column[part]]
-        value[part] = constant[column[part]] - 0.5 * np.einsum(
-            "ij,ij,ij->i", difference, difference, precision[column[part]]
-        )
-    table[:, fragile] = -np.inf
-    table[point, column] = value
 
 
 def _as_float_array(array: np.ndarray, name: str) -> np.ndarray:

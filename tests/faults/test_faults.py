@@ -97,8 +97,9 @@ def test_a_lock_that_was_left_behind_explains_itself_and_one_command_lifts_it(un
     for words in ("cannot be locked", str(project.folder), "kill signal", "--unlock"):
         assert words in said
     assert "Traceback" not in said
-    resume(project)
-    assert undisturbed.flaws(project) == []
+    lifted = Run(project, RESUME, (*ARGUMENTS, "--until", "prepare_dataset"))
+    assert lifted.finish() == 0, lifted.output()[-3000:]
+    assert undisturbed.flaws(project, unfinished=True) == []
 
 
 def test_a_run_that_is_still_at_work_is_not_resumed(undisturbed, broken):
@@ -181,6 +182,8 @@ MODEL = "models/digits/dense/latent_2/kl_1/seed_0"
     ids=lambda names: names[0].rpartition("/")[2],
 )
 def test_files_that_were_removed_are_made_again(names, undisturbed, finished_copy):
+    if not set(names) <= set(undisturbed.manifest):
+        pytest.skip("this experiment has other models")
     for name in names:
         (finished_copy.folder / undisturbed.results / name).unlink()
     resume(finished_copy)

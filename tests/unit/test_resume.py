@@ -54,7 +54,7 @@ def test_jobs_that_lost_their_snakemake_are_ended_and_those_of_other_folders_are
         jobs.append(subprocess.Popen([sys.executable, str(script)], cwd=tmp_path / name))
     try:
         assert end_left_jobs(tmp_path / "here") == 1
-        assert jobs[0].wait(10) == -9
+        assert jobs[0].poll() is not None
         assert jobs[1].poll() is None
     finally:
         for job in jobs:

@@ -1,4 +1,4 @@
-"""MNIST through a mirror and a user's own JPEGs, by the rules that a user would run; skipped where the files are not."""
+"""MNIST through a mirror and a user's own JPEGs, by the rules that a user would run; skipped without the files."""
 
 import pytest
 
@@ -41,9 +41,7 @@ def test_a_corrupt_mirror_is_a_short_error_and_leaves_no_file(mnist, tmp_path):
     # The hosts are out of reach on purpose: a port of this machine on which nobody listens.
     registry = mnist.folder / "config/datasets.yaml"
     registry.write_text(registry.read_text().replace("https://", "http://127.0.0.1:9/"))
-    done = mnist.run(
-        MNIST, "--cores", "1", "--configfile", TINY, check=False, AGGREGATED_POSTERIOR_MIRROR=str(mirror)
-    )
+    done = mnist.run(MNIST, "--cores", "1", "--configfile", TINY, check=False, AGGREGATED_POSTERIOR_MIRROR=str(mirror))
     output = done.stdout + done.stderr
     assert done.returncode != 0
     assert "wrong checksum" in output

@@ -70,6 +70,8 @@ def click(browser, xpath):
 
 
 def open_category(browser, category):
+    # By way of the menu, as a reader goes: a list is set up when it is opened.
+    browser.execute_script("app.setView({navbarMode: 'menu', content: 'rulegraph'})")
     browser.execute_script("app.showCategory(arguments[0])", category)
     find(browser, "//nav//tbody/tr")
 
@@ -126,7 +128,7 @@ def test_the_browser_opens_it_without_network_and_without_errors(browser):
         for message in requests
         if message["method"] == "Network.requestWillBeSent"
     }
-    assert asked <= {"file", "data", "blob"}
+    assert "file" in asked and not asked & {"http", "https", "ws", "wss", "ftp"}
     severe = [entry["message"] for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
     assert not severe
 
@@ -136,21 +138,20 @@ def test_the_browser_draws_every_figure(browser, report, name):
     path = f"results/tiny/figures/{name}.svg"
     categories = embedded(report, "categories")
     category = next(key for key, groups in categories.items() if any(path in group for group in groups.values()))
-    browser.execute_script("app.setView({navbarMode: 'menu', content: 'stats', resultPath: ''})")
     open_category(browser, category)
     title = name.replace("_", " ")
-    click(browser, f"//nav//tbody/tr[td[translate(text(), 'KL', 'kl')='{title}']]/td[last()]//a[1]")
-    assert shown_image(browser, "svg") > 100
+    click(browser, f"//nav//tbody/tr[td='{title}']/td[last()]//a[1]")
+    assert shown_image(browser, "png") > 100
 
 
-def test_a_toggle_changes_svg_to_png(browser):
+def test_a_toggle_changes_png_to_svg(browser):
     open_category(browser, "3 Generation")
     click(browser, "//nav//tbody/tr[1]/td[last()]//a[1]")
-    assert shown_image(browser, "svg") > 100
-    click(browser, "//nav//fieldset//input[@value='PNG']")
     assert shown_image(browser, "png") > 100
     click(browser, "//nav//fieldset//input[@value='SVG']")
     assert shown_image(browser, "svg") > 100
+    click(browser, "//nav//fieldset//input[@value='PNG']")
+    assert shown_image(browser, "png") > 100
 
 
 def test_the_claims_are_a_table(browser, finished):

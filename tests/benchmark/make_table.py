@@ -1,0 +1,116 @@
+"""Run every benchmark and write tests/benchmark/RESULTS.md: `make benchmark`.
+
+The machine's limits (matrix products, memory) are measured in the same minute, so that a ratio to the limit means the
+same on any machine. Medians are quoted; where rounds are paired, a ratio's spread is their lowest and highest.
+"""
+
+import datetime
+import json
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent.parent
+
+
+def best(function, rounds: int = 7) -> float:
+    """The shortest of several times, in seconds: what the machine can do."""
+    times = []
+    for _ in range(rounds):
+        start = time.perf_counter()
+        function()
+        times.append(time.perf_counter() - start)
+    return min(times)
+
+
+def limits() -> dict[str, str]:
+    """What one thread of this machine can do at most."""
+    import torch
+
+    torch.set_num_threads(1)
+    a, b = torch.randn(1024, 1024), torch.randn(1024, 1024)
+    source, target = np.ones(2**26), np.empty(2**26)
+    single = 2 * 1024**3 / best(lambda: a @ b) / 1e9
+    double = 2 * 1024**3 / best(lambda: a.double() @ b.double()) / 1e9
+    copy = 2 * source.nbytes / best(lambda: np.copyto(target, source)) / 1e9
+    return {
+        "sgemm (float32 matrix product)": f"{single:.0f} GFLOP/s",
+        "dgemm (float64, conversion included)": f"{double:.0f} GFLOP/s",
+        "memory (copy, read and write)": f"{copy:.1f} GB/s",
+    }
+
+
+def run(path: Path, *options: str) -> list[dict]:
+    """All benchmarks' records."""
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        str(HERE),
+        "--benchmark-enable",
+        f"--benchmark-json={path}",
+        *options,
+    ]
+    subprocess.run([*command, "-p", "no:xdist", "-s"], cwd=ROOT, check=True)
+    return json.loads(path.read_text())["benchmarks"]
+
+
+def rows(records: list[dict]) -> list[str]:
+    """One line per benchmark: time, ratio to the customary way of its group, and what else it noted."""
+    lines = []
+    naive: dict[str, float] = {}
+    for record in records:
+        median = record["stats"]["median"]
+        name = record["name"].removeprefix("test_")
+        extra = dict(record["extra_info"])
+        if any(word in name for word in ("naive", "broadcast", "direct", "scikit-learn")):
+            naive[record["group"]] = median
+            ratio = "1"
+        elif "ratio" in extra:
+            ratio = f"{extra.pop('ratio')} [{extra.pop('ratio_low')}, {extra.pop('ratio_high')}]"
+        elif record["group"] in naive:
+            ratio = f"{naive[record['group']] / median:.1f}"
+        else:
+            ratio = ""
+        extra.pop("ratio_to_naive", None)
+        noted = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in extra.items() if value is not None)
+        lines.append(f"| {record['group']} | {name} | {median:.4g} s | {ratio} | {noted} |")
+    return lines
+
+
+def processor() -> str:
+    """The processor's name as Linux tells it."""
+    info = Path("/proc/cpuinfo")
+    names = [line for line in info.read_text().splitlines() if line.startswith("model name")] if info.exists() else []
+    return names[0].split(":", 1)[1].strip() if names else platform.processor()
+
+
+if __name__ == "__main__":
+    with tempfile.TemporaryDirectory() as folder:
+        records = run(Path(folder) / "benchmarks.json", *sys.argv[1:])
+    lines = [
+        "# Benchmarks",
+        "",
+        f"Made by `make benchmark` on {datetime.date.today()}: one thread of {processor()},",
+        f"Python {platform.python_version()}.",
+        "",
+        "| limit of this machine | measured |",
+        "| --- | --- |",
+        *(f"| {name} | {value} |" for name, value in limits().items()),
+        "",
+        "`ratio` is the customary way's time over ours, in the same run; where rounds were paired, with the lowest and",
+        "highest of them. Times of the statistics and samplers are processor seconds, of start-ups wall seconds.",
+        "",
+        "| group | benchmark | median | ratio | noted |",
+        "| --- | --- | --- | --- | --- |",
+        *rows(records),
+    ]
+    (HERE / "RESULTS.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    print(f"written: {HERE / 'RESULTS.md'}")

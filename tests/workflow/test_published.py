@@ -1,0 +1,67 @@
+"""Publishing a finished run, and `snakemake verify` against it: the page, the number, the exit status."""
+
+import importlib.util
+import json
+import re
+
+import pytest
+
+from aggregated_posterior.storage import DataError
+
+from .conftest import ROOT, TINY
+
+pytestmark = pytest.mark.xdist_group("workflow")
+VERIFY = ("--cores", "1", "--configfile", TINY, "--rerun-triggers", "mtime", "--", "verify")
+
+
+@pytest.fixture
+def tool():
+    specification = importlib.util.spec_from_file_location("publish", ROOT / "tools/publish.py")
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    return module
+
+
+def test_a_published_run_agrees_with_itself_until_a_number_is_changed(clone, tool):
+    project = clone()
+    folder = tool.publish(project.folder / TINY, note="a test", root=project.folder)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert set(manifest["published"]) == {
+        path.relative_to(folder).as_posix()
+        for path in folder.rglob("*")
+        if path.is_file() and path.name != "manifest.json"
+    }
+    assert "models/digits/dense/latent_2/kl_1/seed_0/vae.safetensors" in manifest["run"]
+    assert manifest["configuration"]["training"]["learning_rate"] == 0.001
+    assert manifest["packages"]["torch"].startswith("2.")
+    time = manifest["run_time"]
+    assert time["by_rule"]["train_vae"]["jobs"] == 3 and time["training_device"] == ["cpu"]
+    assert 0 < time["wall_seconds"] <= time["job_seconds"] + 1
+    assert str(project.folder) not in (folder / "manifest.json").read_text()
+
+    project.run(*VERIFY)
+    page = project.folder / "results/tiny/verification.md"
+    assert "Result: identical\n" in page.read_text()
+
+    table = folder / "tables/moments.csv"
+    old = re.search(r"^tiny,digits.*$", table.read_text(), re.M).group(0)
+    fields = old.split(",")
+    fields[table.read_text().splitlines()[0].split(",").index("kurtosis")] = "3.5"
+    table.write_text(table.read_text().replace(old, ",".join(fields)))
+    manifest["published"]["tables/moments.csv"] = tool.digest(table)
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    done = project.run(*VERIFY, check=False)
+    assert done.returncode != 0
+    assert "| kurtosis | 3.5 |" in page.read_text()
+    assert "| kurtosis | 3.5 |" in done.stdout + done.stderr
+
+
+def test_an_unfinished_run_is_not_published(fresh, tool):
+    with pytest.raises(DataError, match="run the experiment"):
+        tool.publish(fresh.folder / TINY, root=fresh.folder)
+
+
+def test_an_experiment_that_was_never_published_is_named(finished):
+    done = finished.run("-n", *VERIFY, check=False)
+    assert done.returncode != 0
+    assert "results/published/tiny/manifest.json" in done.stdout + done.stderr
