@@ -7,7 +7,7 @@ from aggregated_posterior.posteriors import read_posteriors
 from aggregated_posterior.scripting import script_log
 from aggregated_posterior.storage import DataError, read_arrays, write_table
 
-GRID_POINTS = 121
+GRID_POINTS = 201
 ELLIPSES = 300
 
 

@@ -1,5 +1,6 @@
 """Train one VAE and write its weights and its history."""
 
+import os
 from pathlib import Path
 
 import pandas as pd
@@ -14,6 +15,8 @@ from aggregated_posterior.vae import save_vae
 
 def train_vae(data: str, vae: str, history: str, settings: dict, device: str) -> None:
     """Train on the training images of `data`; an interrupted training goes on from the checkpoint beside `vae`."""
+    # cuBLAS is deterministic only with a workspace of fixed size; it reads this when it starts.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
     arrays, metadata = read_arrays(data, ["images_train"])

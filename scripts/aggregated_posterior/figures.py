@@ -53,6 +53,7 @@ DEFAULT_STYLE: dict[str, Any] = {
         "gaussian",
         "copula",
         "gmm_100",
+        "gmm_means",
         "q_heldout",
         "q_train",
     ],

@@ -6,9 +6,9 @@ import os
 import sys
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TextIO
+from typing import NoReturn, TextIO
 
 from aggregated_posterior.storage import DataError
 
@@ -41,21 +41,32 @@ def script_log(log: str | Path) -> Iterator[None]:
     standard error, the full traceback to the log only, and the exit status is 1. Any other error is ours and keeps its
     traceback.
     """
-    Path(log).parent.mkdir(parents=True, exist_ok=True)
     terminal = sys.stderr
-    with Path(log).open("w", encoding="utf-8") as stream:
-        sys.stderr = _Tee(terminal, stream)
-        try:
-            yield
-        except (DataError, OSError) as error:
+    try:
+        Path(log).parent.mkdir(parents=True, exist_ok=True)
+        stream = Path(log).open("w", encoding="utf-8")  # noqa: SIM115
+    except OSError as error:
+        _end(error, terminal)
+    sys.stderr = _Tee(terminal, stream)
+    try:
+        yield
+    except (DataError, OSError) as error:
+        # The disc that is full may be the log's.
+        with suppress(OSError):
             traceback.print_exc(file=stream)
-            print(f"error: {error}", file=sys.stderr, flush=True)
-            stream.flush()
-            terminal.flush()
-            # Not sys.exit: Snakemake runs scripts through exec, and a SystemExit would print its own traceback.
-            os._exit(1)
-        except BaseException:
+            print(f"error: {error}", file=stream, flush=True)
+        _end(error, terminal)
+    except BaseException:
+        with suppress(OSError):
             traceback.print_exc(file=stream)
-            raise
-        finally:
-            sys.stderr = terminal
+        raise
+    finally:
+        sys.stderr = terminal
+        with suppress(OSError):
+            stream.close()
+
+
+def _end(error: Exception, terminal: TextIO) -> NoReturn:
+    print(f"error: {error}", file=terminal, flush=True)
+    # Not sys.exit: Snakemake runs scripts through exec, and a SystemExit would print its own traceback.
+    os._exit(1)

@@ -6,7 +6,7 @@ import json
 import os
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,12 +42,15 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         temporary.chmod(0o666 & ~_umask())
         temporary.replace(path)
     except OSError as error:
-        # A full disc is reported by the failing call, which often does not know the file's name.
-        if error.filename is None:
+        # A full disc is reported by a call that often does not know the file's name, a read-only folder by one that
+        # knows the temporary name alone.
+        if error.filename is None or str(error.filename) == str(temporary):
             raise OSError(error.errno, error.strerror or str(error), str(path)) from error
         raise
     finally:
-        temporary.unlink(missing_ok=True)
+        # In a read-only folder even this fails, and would hide the error that names the file.
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def _umask() -> int:

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-PARTS = ("Snakefile", "workflow", "scripts", "config", "profiles", "requirements.txt")
+PARTS = ("Snakefile", "workflow", "scripts", "config", "profiles", "requirements.txt", "environment.yml")
 TINY = "config/tiny.yaml"
 
 

@@ -30,6 +30,8 @@ for number, cells in enumerate(BATCHES):
         log:
             f"logs/{EXPERIMENT}/train_vae_batch/{number}.log",
         cache: True
+        conda:
+            "../../environment.yml"
         # The device does the work; a second thread draws the next epoch's random numbers now and then.
         threads: 1
         resources:

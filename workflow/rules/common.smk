@@ -12,6 +12,7 @@ SCRIPTS = WORKFLOW.parent / "scripts"
 sys.path[:0] = [str(SCRIPTS), str(WORKFLOW)]
 
 from aggregated_posterior import configuration
+from aggregated_posterior.file_trees import list_files
 from aggregated_posterior.provenance import code_digest
 from aggregated_posterior.registry import load_registry, read_yaml, without_prose
 from aggregated_posterior.storage import DataError
@@ -139,3 +140,52 @@ def cache_key(wildcards, input):
         for name, part in parts.items()
     }
     return {"wildcards": dict(wildcards.items()), "input": paths}
+
+
+IDX_FILES = {
+    "images_train": "train-images-idx3-ubyte.gz",
+    "labels_train": "train-labels-idx1-ubyte.gz",
+    "images_test": "t10k-images-idx3-ubyte.gz",
+    "labels_test": "t10k-labels-idx1-ubyte.gz",
+}
+DOWNLOADED = [name for name, entry in DATASETS.items() if entry["kind"] == "idx"]
+
+
+def raw_files(wildcards):
+    """The files that a data set is made from: downloads, a folder of the user's own, or none."""
+    entry = DATASETS[wildcards.dataset]
+    if entry["kind"] == "idx":
+        return {
+            part: f"resources/{wildcards.dataset}/{name}"
+            for part, name in IDX_FILES.items()
+        }
+    if entry["kind"] == "image_folder":
+        # Every file, since Snakemake does not look into folders: a new image must be seen.
+        return {"images": list_files(entry["path"])}
+    return {}
+
+
+def tables(*names):
+    """The named tables as named inputs."""
+    return {name: f"results/{{experiment}}/tables/{name}.csv" for name in names}
+
+
+def figure(name, category):
+    """The outputs of one figure: vector and raster, and the sentence that says what it shows."""
+    path = f"results/{{experiment}}/figures/{name}"
+    title = name.replace("_", " ")
+
+    def shown(suffix):
+        return report(
+            f"{path}.{suffix}",
+            caption=f"../report/plot_{name}.rst",
+            category=category,
+            labels={"figure": title, "format": suffix.upper()},
+        )
+
+    return {
+        "svg": shown("svg"),
+        "pdf": f"{path}.pdf",
+        "png": shown("png"),
+        "finding": f"{path}.rst",
+    }

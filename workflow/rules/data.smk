@@ -1,27 +1,4 @@
 # From public hosts to one file of images per data set.
-from aggregated_posterior.file_trees import list_files
-
-IDX_FILES = {
-    "images_train": "train-images-idx3-ubyte.gz",
-    "labels_train": "train-labels-idx1-ubyte.gz",
-    "images_test": "t10k-images-idx3-ubyte.gz",
-    "labels_test": "t10k-labels-idx1-ubyte.gz",
-}
-DOWNLOADED = [name for name, entry in DATASETS.items() if entry["kind"] == "idx"]
-
-
-def raw_files(wildcards):
-    """The files that a data set is made from: downloads, a folder of the user's own, or none."""
-    entry = DATASETS[wildcards.dataset]
-    if entry["kind"] == "idx":
-        return {
-            part: f"resources/{wildcards.dataset}/{name}"
-            for part, name in IDX_FILES.items()
-        }
-    if entry["kind"] == "image_folder":
-        # Every file, since Snakemake does not look into folders: a new image must be seen.
-        return {"images": list_files(entry["path"])}
-    return {}
 
 
 rule download_dataset:
@@ -32,6 +9,8 @@ rule download_dataset:
     wildcard_constraints:
         dataset=one_of(DOWNLOADED),
     cache: True
+    conda:
+        "../../environment.yml"
     resources:
         mem_mb=500,
         runtime=30,
@@ -54,6 +33,8 @@ rule prepare_dataset:
     log:
         "logs/{experiment}/prepare_dataset/{dataset}.log",
     cache: True
+    conda:
+        "../../environment.yml"
     resources:
         mem_mb=1500,
         runtime=10,

@@ -13,32 +13,6 @@ TABLE = {
 }
 
 
-def tables(*names):
-    """The named tables as named inputs."""
-    return {name: TABLE[name] for name in names}
-
-
-def figure(name, category):
-    """The outputs of one figure: vector and raster, and the sentence that says what it shows."""
-    path = f"results/{{experiment}}/figures/{name}"
-    title = name.replace("_", " ")
-
-    def shown(suffix):
-        return report(
-            f"{path}.{suffix}",
-            caption=f"../report/plot_{name}.rst",
-            category=category,
-            labels={"figure": title, "format": suffix.upper()},
-        )
-
-    return {
-        "svg": shown("svg"),
-        "pdf": f"{path}.pdf",
-        "png": shown("png"),
-        "finding": f"{path}.rst",
-    }
-
-
 rule plot_kurtosis_by_kl_weight:
     input:
         **tables("moments", "controls"),
@@ -47,6 +21,8 @@ rule plot_kurtosis_by_kl_weight:
     log:
         "logs/{experiment}/plot_kurtosis_by_kl_weight.log",
     cache: True
+    conda:
+        "../../environment.yml"
     params:
         **PLOT,
         code=code("plot_kurtosis_by_kl_weight"),
@@ -63,6 +39,8 @@ rule plot_kurtosis_by_activity:
     log:
         "logs/{experiment}/plot_kurtosis_by_activity.log",
     cache: True
+    conda:
+        "../../environment.yml"
     params:
         **PLOT,
         code=code("plot_kurtosis_by_activity"),
@@ -79,6 +57,8 @@ rule plot_kurtosis_terms:
     log:
         "logs/{experiment}/plot_kurtosis_terms.log",
     cache: True
+    conda:
+        "../../environment.yml"
     params:
         **PLOT,
         code=code("plot_kurtosis_terms"),
@@ -95,6 +75,8 @@ rule plot_variance_law:
     log:
         "logs/{experiment}/plot_variance_law.log",
     cache: True
+    conda:
+        "../../environment.yml"
     params:
         **PLOT,
         code=code("plot_variance_law"),
@@ -111,6 +93,8 @@ rule plot_active_dimensions:
     log:
         "logs/{experiment}/plot_active_dimensions.log",
     cache: True
+    conda:
+        "../../environment.yml"
     params:
         **PLOT,
         code=code("plot_active_dimensions"),
@@ -127,6 +111,8 @@ rule plot_rate_distortion:
     log:
         "logs/{experiment}/plot_rate_distortion.log",
     cache: True
+    conda:
+        "../../environment.yml"
     params:
         **PLOT,
         code=code("plot_rate_distortion"),
@@ -143,6 +129,8 @@ rule plot_marginals:
     log:
         "logs/{experiment}/plot_marginals.log",
     cache: True
+    conda:
+        "../../environment.yml"
     params:
         **PLOT,
         code=code("plot_marginals"),
@@ -159,6 +147,8 @@ rule plot_latent_map:
     log:
         "logs/{experiment}/plot_latent_map.log",
     cache: True
+    conda:
+        "../../environment.yml"
     params:
         **PLOT,
         code=code("plot_latent_map"),
@@ -175,6 +165,8 @@ rule plot_divergence:
     log:
         "logs/{experiment}/plot_divergence.log",
     cache: True
+    conda:
+        "../../environment.yml"
     params:
         **PLOT,
         code=code("plot_divergence"),
@@ -191,6 +183,8 @@ rule plot_sampler_split:
     log:
         "logs/{experiment}/plot_sampler_split.log",
     cache: True
+    conda:
+        "../../environment.yml"
     params:
         **PLOT,
         code=code("plot_sampler_split"),
@@ -207,6 +201,8 @@ rule plot_sampler_plates:
     log:
         "logs/{experiment}/plot_sampler_plates.log",
     cache: True
+    conda:
+        "../../environment.yml"
     params:
         **PLOT,
         cells=keys_of(JUDGED_CELLS),

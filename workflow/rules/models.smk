@@ -14,6 +14,8 @@ rule train_vae:
         # Where batches are on, they make these files (batches.smk), and this rule matches none.
         architecture="(?!)" if config["batches"]["enabled"] else "dense|linear",
     cache: True
+    conda:
+        "../../environment.yml"
     # One thread: torch's results change with the number of threads, and models train beside each other.
     threads: 1
     resources:
@@ -41,6 +43,8 @@ rule encode_posteriors:
     wildcard_constraints:
         architecture="dense|linear",
     cache: True
+    conda:
+        "../../environment.yml"
     threads: 1
     resources:
         mem_mb=1500,
@@ -62,6 +66,8 @@ rule prepare_posteriors:
     wildcard_constraints:
         architecture="external",
     cache: True
+    conda:
+        "../../environment.yml"
     resources:
         mem_mb=1500,
         runtime=10,

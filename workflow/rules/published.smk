@@ -18,6 +18,8 @@ rule check_published:
     log:
         "logs/{experiment}/check_published.log",
     cache: True
+    conda:
+        "../../environment.yml"
     resources:
         mem_mb=1000,
         runtime=10,
@@ -36,6 +38,8 @@ rule verify:
         text=experiment_file("verification.md"),
     log:
         f"logs/{EXPERIMENT}/verify.log",
+    conda:
+        "../../environment.yml"
     shell:
         "tee {log} < {input.text} && ! grep -q '^Result: differs' {input.text}"
 

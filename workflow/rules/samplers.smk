@@ -10,6 +10,8 @@ rule train_judge:
     log:
         "logs/{experiment}/train_judge/{dataset}_seed_{seed}.log",
     cache: True
+    conda:
+        "../../environment.yml"
     threads: 1
     resources:
         mem_mb=1500,
@@ -48,6 +50,8 @@ rule score_samplers:
     log:
         "logs/{experiment}/score_samplers/{dataset}_{architecture}_latent_{latent_dim}_kl_{kl_weight}_seed_{seed}.log",
     cache: True
+    conda:
+        "../../environment.yml"
     threads: 1
     resources:
         mem_mb=4000,

@@ -11,6 +11,8 @@ rule compute_moments:
     log:
         "logs/{experiment}/compute_moments/{dataset}_{architecture}_latent_{latent_dim}_kl_{kl_weight}_seed_{seed}.log",
     cache: True
+    conda:
+        "../../environment.yml"
     threads: 1
     resources:
         mem_mb=1000,
@@ -37,6 +39,8 @@ rule measure_marginals:
     log:
         "logs/{experiment}/measure_marginals/{dataset}_{architecture}_latent_{latent_dim}_kl_{kl_weight}_seed_{seed}.log",
     cache: True
+    conda:
+        "../../environment.yml"
     threads: 1
     resources:
         mem_mb=1500,
@@ -57,6 +61,8 @@ rule measure_divergence:
     log:
         "logs/{experiment}/measure_divergence/{dataset}_{architecture}_latent_{latent_dim}_kl_{kl_weight}_seed_{seed}.log",
     cache: True
+    conda:
+        "../../environment.yml"
     threads: 1
     resources:
         mem_mb=2000,
@@ -85,6 +91,8 @@ rule measure_latent_map:
     log:
         "logs/{experiment}/measure_latent_map/{dataset}_{architecture}_latent_{latent_dim}_kl_{kl_weight}_seed_{seed}.log",
     cache: True
+    conda:
+        "../../environment.yml"
     threads: 1
     resources:
         mem_mb=1000,

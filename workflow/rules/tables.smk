@@ -10,6 +10,8 @@ rule collect_moments:
     log:
         "logs/{experiment}/collect_moments.log",
     cache: True
+    conda:
+        "../../environment.yml"
     params:
         cells=keys_of(CELLS),
         code=code("collect_moments"),
@@ -26,6 +28,8 @@ rule collect_training:
     log:
         "logs/{experiment}/collect_training.log",
     cache: True
+    conda:
+        "../../environment.yml"
     params:
         cells=keys_of(TRAINED),
         code=code("collect_training"),
@@ -44,6 +48,8 @@ rule collect_marginals:
     log:
         "logs/{experiment}/collect_marginals.log",
     cache: True
+    conda:
+        "../../environment.yml"
     params:
         cells=keys_of(CELLS),
         code=code("collect_marginals"),
@@ -60,6 +66,8 @@ rule collect_divergence:
     log:
         "logs/{experiment}/collect_divergence.log",
     cache: True
+    conda:
+        "../../environment.yml"
     params:
         cells=keys_of(CELLS),
         code=code("collect_divergence"),
@@ -76,6 +84,8 @@ rule collect_samplers:
     log:
         "logs/{experiment}/collect_samplers.log",
     cache: True
+    conda:
+        "../../environment.yml"
     params:
         cells=keys_of(JUDGED_CELLS),
         code=code("collect_samplers"),
@@ -94,6 +104,8 @@ rule collect_latent_maps:
     log:
         "logs/{experiment}/collect_latent_maps.log",
     cache: True
+    conda:
+        "../../environment.yml"
     params:
         cells=keys_of(MAP_CELLS),
         code=code("collect_latent_maps"),
@@ -114,6 +126,8 @@ rule collect_controls:
     log:
         "logs/{experiment}/collect_controls.log",
     cache: True
+    conda:
+        "../../environment.yml"
     params:
         cells=keys_of(CONTROL_CELLS),
         decoder_variances=[
@@ -149,6 +163,8 @@ rule check_claims:
     log:
         "logs/{experiment}/check_claims.log",
     cache: True
+    conda:
+        "../../environment.yml"
     params:
         ledger=CLAIMS,
         seed=0,
