@@ -12,7 +12,7 @@ export OPENBLAS_NUM_THREADS := 1
 export PATH := $(abspath $(BIN)):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev reproduce report verify publish document test test-slurm test-faults benchmark format lock clean
+.PHONY: help install install-dev reproduce resume report verify publish document test test-slurm test-faults benchmark format lock clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -35,6 +35,9 @@ $(VENV)/.installed-dev: requirements-dev.txt $(VENV)/.installed
 
 reproduce: install ## Run an experiment to figures and verdicts (CONFIG=config/mnist.yaml for MNIST)
 	$(BIN)/snakemake --cores $(CORES) --configfile $(CONFIG)
+
+resume: install ## Finish a run that was interrupted, whatever stopped it (CONFIG= as for reproduce)
+	$(BIN)/python tools/resume.py --cores $(CORES) --configfile $(CONFIG)
 
 report: install ## One self-contained HTML page of that experiment, once it has run
 	$(BIN)/snakemake --cores $(CORES) --configfile $(CONFIG) --report results/$(EXPERIMENT)/report.html

@@ -63,7 +63,7 @@ def project(tmp_path) -> Project:
     return copy_project(tmp_path / "project")
 
 
-def wait_for(what: str, condition: Callable[[], object], run: subprocess.Popen | None = None, seconds: float = 120):
+def wait_for(what: str, condition: Callable[[], object], run: subprocess.Popen | None = None, seconds: float = 900):
     """Return the condition's value as soon as it is true."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
@@ -117,7 +117,7 @@ def test_a_run_with_a_killed_job_and_a_drained_node_gives_the_same_bytes(slurm, 
         assert not jobs("RUNNING")
         assert run.poll() is None
         slurm_command("scontrol", "update", f"nodename={node}", "state=resume")
-        assert run.wait(timeout=300) == 0, log.read_text()[-3000:]
+        assert run.wait(timeout=1800) == 0, log.read_text()[-3000:]
     except BaseException:
         print(log.read_text()[-5000:])
         raise

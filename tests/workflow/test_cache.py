@@ -85,8 +85,8 @@ def test_a_fresh_clone_gets_everything_from_the_cache_and_trains_nothing(finishe
     assert not any(path.is_symlink() for path in fresh.folder.rglob("*"))
 
 
-def test_no_two_jobs_share_an_entry(finished):
-    plan = copy_project(finished.folder.parent / "planned").plan()
+def test_no_two_jobs_share_an_entry(finished, fresh):
+    plan = fresh.plan()
     jobs = sum(count for rule, count in plan.items() if rule not in ("all", "everything"))
     assert len(list(finished.cache.glob("*.sha256"))) == jobs
     done = subprocess.run(
