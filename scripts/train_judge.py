@@ -18,8 +18,7 @@ def train_judge(
     Args:
         data: Data file with labelled images.
         judge: Judge file to write; its metadata hold `accuracy` and `seed`.
-        epochs, batch_size: Passes over the training images, and images per step.
-        learning_rate: Adam's rate at the first step; it falls to zero along a half cosine.
+        epochs, batch_size, learning_rate: Passes, images per step, and Adam's first rate, which falls to zero.
         seed: Seed of the initial weights and of the order of the images.
         minimum_accuracy: Share of test images that must be classified rightly for the features to be trusted.
 

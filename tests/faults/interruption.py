@@ -126,6 +126,13 @@ class Run:
             assert time.monotonic() < end, f"no job was started:\n{self.output()[-2000:]}"
             time.sleep(0.05)
 
+    def wait_for_files(self, results: str, count: int) -> None:
+        """Return when so many files of the results are there, or when Snakemake has ended."""
+        end = time.monotonic() + PATIENCE
+        while not self.ended and len(manifest(self.project.folder / results)) < count:
+            assert time.monotonic() < end, f"the run does not come on:\n{self.output()[-2000:]}"
+            time.sleep(0.5)
+
     def wait_for_a_write(self, results: str, seconds: float) -> None:
         """Return while a file is being written under its temporary name, or after so many seconds without one."""
         before = set(half_written(self.project.folder / results))

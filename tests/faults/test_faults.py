@@ -38,6 +38,13 @@ def pass_time(rng: np.random.Generator, run: Run, undisturbed: Undisturbed) -> s
     return f"after {moment:.1f} s of work"
 
 
+def begin(episode: int, project: Project, undisturbed: Undisturbed) -> Run:
+    """Start a run and let it come so far that the episodes' kills fall into different parts of it."""
+    run = Run(project)
+    run.wait_for_files(undisturbed.results, len(undisturbed.manifest) * episode // EPISODES)
+    return run
+
+
 def go_on(rng: np.random.Generator, project: Project) -> Run:
     """Continue a run after its Snakemake was killed: by `make resume`, or by hand while old jobs may be at work."""
     if rng.random() < 0.5:
@@ -50,7 +57,7 @@ def go_on(rng: np.random.Generator, project: Project) -> Run:
 def test_a_run_killed_at_random_moments_ends_as_if_nothing_had_been(episode, undisturbed, broken):
     rng = np.random.default_rng(episode)
     project = broken()
-    run = Run(project)
+    run = begin(episode, project, undisturbed)
     kills = 0
     while kills < KILLS:
         when = pass_time(rng, run, undisturbed)
@@ -59,7 +66,9 @@ def test_a_run_killed_at_random_moments_ends_as_if_nothing_had_been(episode, und
             if run.process.returncode == 0:
                 assert undisturbed.flaws(project) == []
                 project = broken()
-            run = Run(project)
+                run = begin(episode, project, undisturbed)
+            else:
+                run = Run(project)
             continue
         rule = run.kill_a_job(rng) if rng.random() < 0.5 else None
         if rule is None:

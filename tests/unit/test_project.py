@@ -76,7 +76,8 @@ def test_every_rule_has_a_script_and_a_log_of_its_name():
         assert f"{name}/" in block or f"{name}.log" in block, name
         assert f'code("{name}")' in block, name
         assert "cache_key=cache_key" in block, name
-    assert {path.stem for path in SCRIPTS} <= set(rules)
+    # Batches have one rule each, with a number in its name.
+    assert {path.stem for path in SCRIPTS} - set(rules) == {"train_vae_batch"}
 
 
 def test_imports_without_torch_where_arrays_are_enough():

@@ -173,7 +173,7 @@ def test_latent_map_with_labels(flat_model, tmp_path):
     write_arrays(tmp_path / "data.safetensors", {"labels_test": labels})
     density, ellipses = latent_map(flat, tmp_path / "data.safetensors", tmp_path)
     assert list(density.columns) == ["z1", "z2", "log_density"]
-    assert len(density) == 121**2
+    assert len(density) == 201**2
     step = np.diff(np.unique(density["z1"]))[0]
     assert np.exp(density["log_density"]).sum() * step**2 == pytest.approx(1, abs=0.01)
     row = density.iloc[5000]
