@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import os
 import re
 import shutil
@@ -91,12 +90,16 @@ def finished(tmp_path_factory) -> Project:
     return finish(tmp_path_factory)
 
 
-@functools.cache
+FINISHED: list[Project] = []
+
+
 def finish(tmp_path_factory) -> Project:
     """Run the tiny experiment once a session, whichever test folder asks for it."""
-    project = copy_project(tmp_path_factory.mktemp("finished") / "project")
-    project.run("--cores", "2", "--configfile", TINY, "--cache", SNAKEMAKE_OUTPUT_CACHE=str(project.cache))
-    return project
+    if not FINISHED:
+        project = copy_project(tmp_path_factory.mktemp("finished") / "project")
+        project.run("--cores", "2", "--configfile", TINY, "--cache", SNAKEMAKE_OUTPUT_CACHE=str(project.cache))
+        FINISHED.append(project)
+    return FINISHED[0]
 
 
 @pytest.fixture
