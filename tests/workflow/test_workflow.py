@@ -59,7 +59,7 @@ def test_both_doors_plan_the_same(fresh):
     ("module", "old", "new", "expected"),
     [
         ("samplers", "", "UNUSED = 1\n", {"score_samplers": 2}),
-        ("gauge", "", "UNUSED = 1\n", STATISTICS),
+        ("gauge", "", "UNUSED = 1\n", {**STATISTICS, "measure_latent_map": 2, "score_samplers": 2}),
         ("configuration", "", "UNUSED = 1\n", {}),
         ("control_comparison", "", "UNUSED = 1\n", {"collect_controls": 1}),
     ],
