@@ -114,6 +114,7 @@ def test_external_posteriors_are_models_without_training():
         (sweep(training={"epoch": 1}), "unknown key epoch"),
         (config(experiment="a/b"), "experiment"),
         (config(experiment=""), "experiment"),
+        (config(experiment="published"), "published"),
         (config(experiment=3), "experiment"),
         ({"sweeps": [SWEEP]}, "experiment is missing"),
         (config(sweeps=[]), "nothing to do"),
