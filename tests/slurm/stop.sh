@@ -8,6 +8,8 @@ for daemon in slurmd slurmctld munged; do
   file="$folder/run/$daemon.pid"
   [ -s "$file" ] || continue
   process=$(cat "$file")
+  # A daemon that died left its file, and its number may be somebody else's by now.
+  [ "$(ps -o comm= -p "$process")" = "$daemon" ] || continue
   kill "$process" 2>/dev/null || continue
   for _ in $(seq 50); do
     kill -0 "$process" 2>/dev/null || break

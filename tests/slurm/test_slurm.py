@@ -16,7 +16,7 @@ import pytest
 from ..workflow.conftest import TINY, Project, copy_project, finish
 
 # In one group with the tests of the workflow, so that they share the experiment's local run.
-pytestmark = [pytest.mark.slurm, pytest.mark.xdist_group("workflow")]
+pytestmark = [pytest.mark.slurm, pytest.mark.xdist_group("slurm")]
 
 HERE = Path(__file__).parent
 CONFIGURATION = Path("/etc/slurm/slurm.conf")
@@ -46,6 +46,12 @@ def slurm(tmp_path_factory) -> Iterator[Path]:
         pytest.skip("only root can start Slurm's daemons")
     if CONFIGURATION.exists() and "ClusterName=test_of_the_pipeline" not in CONFIGURATION.read_text():
         pytest.skip(f"this machine has a Slurm of its own ({CONFIGURATION})")
+    if (
+        CONFIGURATION.exists()
+        and "is UP"
+        in subprocess.run(["timeout", "5", "scontrol", "ping"], capture_output=True, text=True, check=False).stdout
+    ):
+        pytest.skip(f"another run of these tests has its Slurm up ({CONFIGURATION.resolve()})")
     # A short path: munge's socket has one of at most 108 characters.
     folder = Path("/tmp") / f"slurm-{os.getpid()}"
     started = subprocess.run(["bash", HERE / "start.sh", folder], capture_output=True, text=True, check=False)

@@ -15,7 +15,7 @@ rule train_judge:
     threads: 1
     resources:
         mem_mb=1500,
-        runtime=30,
+        runtime=lambda wildcards, attempt: 30 * attempt,
     params:
         settings=lambda w: {
             **{
@@ -55,7 +55,7 @@ rule score_samplers:
     threads: 1
     resources:
         mem_mb=4000,
-        runtime=30,
+        runtime=lambda wildcards, attempt: 30 * attempt,
     params:
         settings={**config["samplers"], "seed": 0},
         code=code("score_samplers"),

@@ -44,7 +44,7 @@ rule measure_marginals:
     threads: 1
     resources:
         mem_mb=1500,
-        runtime=20,
+        runtime=lambda wildcards, attempt: 20 * attempt,
     params:
         settings={"active_threshold": STATISTICS["active_threshold"]},
         code=code("measure_marginals"),
@@ -66,7 +66,7 @@ rule measure_divergence:
     threads: 1
     resources:
         mem_mb=2000,
-        runtime=30,
+        runtime=lambda wildcards, attempt: 30 * attempt,
     params:
         settings={
             "points": STATISTICS["divergence_points"],
