@@ -57,7 +57,7 @@ test: install-dev ## Lint and all tests but the long harnesses
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/snakefmt --check Snakefile workflow
-	$(BIN)/pytest -n 2 --dist loadgroup -m "not slow and not faults"
+	$(BIN)/pytest -n 2 --dist loadfile -m "not slow and not faults"
 
 test-slurm: install-dev ## Run the pipeline through a real Slurm on this machine (installs it; needs root)
 	bash tests/slurm/install.sh

@@ -18,7 +18,7 @@ from tests.workflow.conftest import Project
 from .discs import pages, read_only, small_disc
 from .interruption import ARGUMENTS, RESUME, SNAKEMAKE, Run, Undisturbed, resume, wait_for_left_jobs
 
-pytestmark = [pytest.mark.faults, pytest.mark.xdist_group("faults")]
+pytestmark = pytest.mark.faults
 
 EPISODES, KILLS = 4, 6
 

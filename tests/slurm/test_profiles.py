@@ -10,8 +10,6 @@ import yaml
 
 from ..workflow.conftest import ROOT, TINY, Project, copy_project
 
-pytestmark = pytest.mark.xdist_group("slurm")
-
 # The Kubernetes profile needs a plugin that is not installed, and is marked as untried.
 PROFILES = ("default", "gpu", "slurm", "cluster-generic")
 

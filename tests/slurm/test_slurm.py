@@ -16,7 +16,7 @@ import pytest
 from ..workflow.conftest import TINY, Project, copy_project, finish
 
 # In one group with the tests of the workflow, so that they share the experiment's local run.
-pytestmark = [pytest.mark.slurm, pytest.mark.xdist_group("slurm")]
+pytestmark = pytest.mark.slurm
 
 HERE = Path(__file__).parent
 CONFIGURATION = Path("/etc/slurm/slurm.conf")

@@ -14,8 +14,6 @@ import pytest
 
 from .conftest import TINY, Project, copy_project
 
-pytestmark = pytest.mark.xdist_group("workflow")
-
 DATA = "results/tiny/data/control_gaussian.safetensors"
 MODEL = "results/tiny/models/digits/dense/latent_2/kl_1/seed_0"
 MOMENTS = f"{MODEL}/moments.csv"

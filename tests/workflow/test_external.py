@@ -9,8 +9,6 @@ from aggregated_posterior.storage import read_table
 
 from .conftest import TINY
 
-pytestmark = pytest.mark.xdist_group("workflow")
-
 CONFIG = """
 experiment: theirs
 sweeps: []

@@ -10,7 +10,6 @@ from aggregated_posterior.storage import DataError
 
 from .conftest import ROOT, TINY
 
-pytestmark = pytest.mark.xdist_group("workflow")
 VERIFY = ("--cores", "1", "--configfile", TINY, "--rerun-triggers", "mtime", "--", "verify")
 
 

@@ -6,7 +6,6 @@ from aggregated_posterior.storage import read_arrays
 
 from .conftest import ROOT, TINY
 
-pytestmark = pytest.mark.xdist_group("workflow")
 SHARED = ROOT.parent / "shared/data"
 
 MNIST = "resources/mnist/train-images-idx3-ubyte.gz"

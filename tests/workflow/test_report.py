@@ -8,8 +8,6 @@ import pytest
 
 from .conftest import ROOT, TINY
 
-pytestmark = pytest.mark.xdist_group("workflow")
-
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 CHROMEDRIVER = shutil.which("chromedriver")
 FIGURES = sorted(path.stem.removeprefix("plot_") for path in (ROOT / "scripts").glob("plot_*.py"))

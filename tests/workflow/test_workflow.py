@@ -8,8 +8,6 @@ import pytest
 
 from .conftest import ROOT, TINY
 
-pytestmark = pytest.mark.xdist_group("workflow")
-
 STATISTICS = {"compute_moments": 3, "measure_marginals": 3, "measure_divergence": 3}
 
 
