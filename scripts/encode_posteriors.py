@@ -1,17 +1,14 @@
 """Encode every image to the mean and variance of its posterior."""
 
-import torch
-
 from aggregated_posterior.scripting import script_log
 from aggregated_posterior.storage import read_arrays, write_arrays
-from aggregated_posterior.training import encode
+from aggregated_posterior.training import encode, prepare_process
 from aggregated_posterior.vae import load_vae
 
 
 def encode_posteriors(data: str, vae: str, posteriors: str) -> None:
     """Write `mean_*` and `variance_*`, float32 (N, d), of the training and the test images."""
-    torch.set_num_threads(1)
-    torch.use_deterministic_algorithms(True)
+    prepare_process()
     arrays, metadata = read_arrays(data, ["images_train", "images_test"])
     model, model_metadata = load_vae(vae)
     encoded = {}

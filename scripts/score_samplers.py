@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 
 import pandas as pd
-import torch
 
 from aggregated_posterior.judge import load_judge
 from aggregated_posterior.mixture import AggregatedPosterior
 from aggregated_posterior.sampler_scores import Splits, score_ladder
 from aggregated_posterior.scripting import script_log
 from aggregated_posterior.storage import read_arrays, write_arrays, write_table
+from aggregated_posterior.training import prepare_process
 from aggregated_posterior.vae import load_vae
 
 
@@ -39,8 +39,7 @@ def score_samplers(
         plate_size: Images of each sampler that are kept.
         seed: Seed of everything drawn.
     """
-    # Results change with the number of threads, so it is fixed.
-    torch.set_num_threads(1)
+    prepare_process()
     arrays, metadata = read_arrays(data, ["images_train", "images_test"])
     q, _ = read_arrays(posteriors, ["mean_train", "variance_train", "mean_test", "variance_test"])
     train, test = (AggregatedPosterior(q[f"mean_{split}"], q[f"variance_{split}"]) for split in ("train", "test"))

@@ -2,12 +2,11 @@
 
 import sys
 
-import torch
-
 from aggregated_posterior.judge import accuracy, save_judge
 from aggregated_posterior.judge import train_judge as fit_judge
 from aggregated_posterior.scripting import script_log
 from aggregated_posterior.storage import DataError, read_arrays
+from aggregated_posterior.training import prepare_process
 
 
 def train_judge(
@@ -25,8 +24,7 @@ def train_judge(
     Raises:
         DataError: The data file has no labels, or the judge is not accurate enough.
     """
-    # Results change with the number of threads, so it is fixed.
-    torch.set_num_threads(1)
+    prepare_process()
     arrays, metadata = read_arrays(data, ["images_train", "images_test", "labels_train", "labels_test"])
     maximum = metadata["maximum"]
     trained = fit_judge(

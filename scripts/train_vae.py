@@ -1,24 +1,19 @@
 """Train one VAE and write its weights and its history."""
 
-import os
 from pathlib import Path
 
 import pandas as pd
-import torch
 from tqdm import tqdm
 
 from aggregated_posterior.scripting import script_log
 from aggregated_posterior.storage import read_arrays, write_table
-from aggregated_posterior.training import HISTORY_COLUMNS, TrainingSettings, train
+from aggregated_posterior.training import HISTORY_COLUMNS, TrainingSettings, prepare_process, train
 from aggregated_posterior.vae import save_vae
 
 
 def train_vae(data: str, vae: str, history: str, settings: dict, device: str) -> None:
     """Train on the training images of `data`; an interrupted training goes on from the checkpoint beside `vae`."""
-    # cuBLAS is deterministic only with a workspace of fixed size; it reads this when it starts.
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.set_num_threads(1)
-    torch.use_deterministic_algorithms(True)
+    prepare_process()
     arrays, metadata = read_arrays(data, ["images_train"])
     checkpoint = Path(vae).with_name("checkpoint.safetensors")
     with tqdm(total=settings["epochs"], unit="epoch", mininterval=5) as bar:

@@ -1,17 +1,15 @@
 """Train a batch of VAEs as one stacked computation and write every model's weights and history."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
-import torch
 from tqdm import tqdm
 
 from aggregated_posterior.scripting import script_log
 from aggregated_posterior.stacked_training import train_stacked
 from aggregated_posterior.storage import read_arrays, write_table
-from aggregated_posterior.training import HISTORY_COLUMNS, TrainingSettings
+from aggregated_posterior.training import HISTORY_COLUMNS, TrainingSettings, prepare_process
 from aggregated_posterior.vae import save_vae
 
 
@@ -19,10 +17,7 @@ def train_vae_batch(
     data: str, vaes: Sequence[str], histories: Sequence[str], settings: Sequence[dict], device: str
 ) -> None:
     """Train on the images of `data`; an interrupted batch goes on from a checkpoint beside its first model."""
-    torch.set_num_threads(1)
-    # On CUDA, matrix products are deterministic only with a fixed workspace; it is read when CUDA starts.
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(True)
+    prepare_process()
     arrays, metadata = read_arrays(data, ["images_train"])
     checkpoint = Path(vaes[0]).with_name("checkpoint_batch.safetensors")
     with tqdm(total=settings[0]["epochs"], unit="epoch", mininterval=5) as bar:

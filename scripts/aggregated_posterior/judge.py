@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from aggregated_posterior.optimiser import FlatAdam
 from aggregated_posterior.storage import DataError, read_arrays, write_arrays
 from aggregated_posterior.training import as_tensor, cosine_learning_rate, generators
 
@@ -118,19 +119,18 @@ def train_judge(
             nn.init.zeros_(module.bias)
     data = as_tensor(images).reshape(len(images), -1)
     targets = torch.as_tensor(np.asarray(labels, dtype=np.int64))
-    optimiser = torch.optim.Adam(judge.parameters(), lr=learning_rate, fused=True)
+    optimiser = FlatAdam(judge)
     batches = -(-len(data) // batch_size)
     for epoch in range(epochs):
         order = torch.randperm(len(data), generator=order_generator)
         total = 0.0
         for batch in range(batches):
             step = epoch * batches + batch
-            optimiser.param_groups[0]["lr"] = cosine_learning_rate(learning_rate, step, epochs * batches)
             rows = order[batch * batch_size : (batch + 1) * batch_size]
-            loss = functional.cross_entropy(judge(data[rows] / maximum), targets[rows])
-            optimiser.zero_grad(set_to_none=True)
+            loss = functional.cross_entropy(judge(data.index_select(0, rows) / maximum), targets[rows])
+            optimiser.gradient.zero_()
             loss.backward()
-            optimiser.step()
+            optimiser.step(cosine_learning_rate(learning_rate, step, epochs * batches))
             total += loss.item() * len(rows)
         on_epoch(epoch + 1, total / len(data))
     judge.eval().requires_grad_(False)

@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from aggregated_posterior.optimiser import FlatAdam
 from aggregated_posterior.stacked import StackedVAE, stacked_objective
 from aggregated_posterior.storage import DataError, read_arrays, write_arrays
 from aggregated_posterior.training import (
@@ -79,13 +80,13 @@ def train_stacked(
     draws = _Draws(settings, len(data))
     model = StackedVAE([_initial_model(data.shape[1], one, draws.weights[n]) for n, one in enumerate(settings)])
     model.to(device)
-    optimiser = torch.optim.Adam(model.parameters(), lr=first.learning_rate, fused=True)
+    optimiser = FlatAdam(model)
     kl_weights = torch.tensor([one.kl_weight for one in settings], dtype=model.mask.dtype, device=device)
     steps_per_epoch = math.ceil(len(data) / first.batch_size)
     steps = first.epochs * steps_per_epoch
     histories: Histories = [[] for _ in settings]
     untrained_losses: list[float] = []
-    state = _Checkpoint(checkpoint, settings, data, model, optimiser, draws)
+    state = _Checkpoint(checkpoint, settings, data, optimiser, draws)
     if checkpoint is not None and checkpoint.exists():
         histories, untrained_losses = state.load()
         for rows in zip(*histories, strict=True):
@@ -101,13 +102,12 @@ def train_stacked(
             # index_select copies whole rows, where indexing would gather byte by byte.
             x = data.index_select(0, order[:, rows].flatten()).unflatten(0, (len(settings), -1)) / maximum
             result = stacked_objective(model, x, noise[:, rows], kl_weights)
-            optimiser.zero_grad(set_to_none=True)
+            optimiser.gradient.zero_()
             # Models share no parameter, so the gradient of the sum holds each model's own.
             result.loss.sum().backward()
             step = (epoch - 1) * steps_per_epoch + batch
             learning_rate = cosine_learning_rate(first.learning_rate, step, steps)
-            optimiser.param_groups[0]["lr"] = learning_rate
-            optimiser.step()
+            optimiser.step(learning_rate)
             statistics.add(result)
             if step == 0:
                 untrained = result.loss.detach()
@@ -215,8 +215,7 @@ class _Checkpoint:
     path: Path | None
     settings: Sequence[TrainingSettings]
     data: Tensor
-    model: StackedVAE
-    optimiser: torch.optim.Optimizer
+    optimiser: FlatAdam
     draws: _Draws
 
     def _identity(self) -> dict[str, Any]:
@@ -225,11 +224,7 @@ class _Checkpoint:
         return {"settings": [asdict(one) for one in self.settings], "images": images}
 
     def save(self, histories: Histories, untrained_losses: list[float], draws_state: dict[str, np.ndarray]) -> None:
-        arrays = dict(draws_state)
-        for name, parameter in self.model.named_parameters():
-            arrays[f"parameter.{name}"] = parameter.detach().cpu().numpy()
-            for key, value in self.optimiser.state[parameter].items():
-                arrays[f"{key}.{name}"] = value.cpu().numpy()
+        arrays = {**draws_state, **self.optimiser.state()}
         progress = {"histories": histories, "untrained_losses": untrained_losses}
         write_arrays(self.path, arrays, {**self._identity(), **progress})
 
@@ -238,13 +233,6 @@ class _Checkpoint:
         arrays, metadata = read_arrays(self.path)
         if any(metadata.get(key) != value for key, value in self._identity().items()):
             return [[] for _ in self.settings], []
-        with torch.no_grad():
-            for name, parameter in self.model.named_parameters():
-                parameter.copy_(torch.from_numpy(arrays[f"parameter.{name}"]))
-                # A fused Adam counts its steps where its parameters are.
-                self.optimiser.state[parameter] = {
-                    key: torch.from_numpy(arrays[f"{key}.{name}"]).to(parameter.device)
-                    for key in ("step", "exp_avg", "exp_avg_sq")
-                }
+        self.optimiser.restore(arrays)
         self.draws.restore(arrays)
         return metadata["histories"], metadata["untrained_losses"]
