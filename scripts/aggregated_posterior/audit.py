@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 
 from .audit_findings import advice, explain
-from .divergence import balanced_draws, fit_gmm, measure_joint
+from .divergence import balanced_draws, fit_certifying_mixture, measure_joint
 from .gauge import Canonical, canonicalise, slack_of
 from .marginals import Marginals
 from .mixture import AggregatedPosterior, Moments, normal_log_pdf
@@ -185,7 +185,7 @@ def audit_posteriors(
         "identified": rows[1]["identified"],
         "correlation_kl": rows[1]["gaussian_part"],
         "grain": grain,
-        **_missed_by_prior(pair, **settings),
+        **_missed_by_prior(pair, active_threshold=active_threshold, **settings),
         **{
             name: value for name, value in zip(("scale", "shape", "dependence", "total"), mismatch["nats"], strict=True)
         },
@@ -341,7 +341,9 @@ def _mismatch(train: pd.DataFrame, joint: dict[str, Any], grain: float | None) -
     )
 
 
-def _missed_by_prior(pair: Posteriors, gmm_components: int, fit_points: int, seed: int) -> dict[str, float | None]:
+def _missed_by_prior(
+    pair: Posteriors, gmm_components: int, fit_points: int, active_threshold: float, seed: int
+) -> dict[str, float | None]:
     """Shares of the prior's draws that certainly fall where Q(z) does not, before and after rescaling.
 
     For any region A, TV(Q, p) ≥ Q(A) − p(A). A is where a mixture fitted on train posteriors exceeds the prior; Q(A)
@@ -352,7 +354,7 @@ def _missed_by_prior(pair: Posteriors, gmm_components: int, fit_points: int, see
         return dict.fromkeys(names)
     canonical = pair.canonical()
     train, test = (canonicalise(q, canonical) for q in (pair.train, pair.test))
-    model = fit_gmm(train, min(gmm_components, max(1, fit_points // 20)), fit_points, seed)
+    model = fit_certifying_mixture(train, gmm_components, fit_points, active_threshold, seed)
     rng = np.random.default_rng([seed, 2])
     draws = balanced_draws(test, min(test.n, fit_points), rng)
     prior = rng.standard_normal((len(draws.z), train.latent_dim))

@@ -10,11 +10,11 @@ its error stops the program, one that breaks it within its error is moved to the
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 
 import numpy as np
 
+from .active_mixture import ActiveMixture, fit_active_mixture
 from .gauge import Canonical, canonical_form, slack_of
 from .marginals import Marginals
 from .mixture import AggregatedPosterior, normal_log_pdf
@@ -131,48 +131,20 @@ def certified_gaussian(train: AggregatedPosterior, test: AggregatedPosterior) ->
     return Estimate.of_rows(values, test.n)
 
 
-@dataclass(frozen=True)
-class GaussianMixtureDensity:
-    """A normalised Gaussian mixture: weights (K,), means (K, d), covariances (K, d, d)."""
+def fit_certifying_mixture(
+    train: AggregatedPosterior, components: int, points: int, active_threshold: float, seed: int
+) -> ActiveMixture:
+    """The mixture r of the certified bound E_{Q_test}[ln r − ln p] ≤ KL(Q‖p), fitted on `points` draws of Q_train.
 
-    weights: np.ndarray
-    means: np.ndarray
-    covariances: np.ndarray
-
-    def log_density(self, z: np.ndarray) -> np.ndarray:
-        """ln r(z), (M,), for points (M, d)."""
-        terms = np.empty((len(z), len(self.weights)))
-        for k, (weight, mean, covariance) in enumerate(zip(self.weights, self.means, self.covariances, strict=True)):
-            factor = np.linalg.cholesky(covariance)
-            whitened = (z - mean) @ np.linalg.inv(factor).T
-            constant = np.log(weight) - np.log(np.diag(factor)).sum() - 0.5 * z.shape[1] * np.log(2 * np.pi)
-            terms[:, k] = constant - 0.5 * np.einsum("ij,ij->i", whitened, whitened)
-        top = terms.max(axis=1)
-        return top + np.log(np.exp(terms - top[:, None]).sum(axis=1))
-
-
-def fit_gmm(train: AggregatedPosterior, components: int, points: int, seed: int) -> GaussianMixtureDensity:
-    """A Gaussian mixture with full covariances fitted on `points` draws of Q_train (scikit-learn, k-means start).
-
-    Any normalised density gives a valid bound, so the fit may be cheap: float32, at most 40 steps of EM. The density
-    is then evaluated in float64, with weights that sum to one.
+    Any normalised density that has not seen the test rows gives a valid bound; this one is good enough to be a tight
+    one. `components` is capped at one per 20 points.
     """
-    from sklearn.exceptions import ConvergenceWarning  # half a second to import, wanted here only
-    from sklearn.mixture import GaussianMixture
-
     z = balanced_draws(train, points, np.random.default_rng(seed)).z
-    if len(z) < 2 * components:
-        raise ValueError(f"{len(z)} points cannot carry {components} components: give more points")
-    # Small problems can afford several starts; a large one takes the first that k-means finds.
+    components = max(1, min(components, points // 20))
+    # Small problems can afford several starts, and need them: with few components a start is easily a bad one.
     starts = int(np.clip(3e7 / (z.size * z.shape[1] * components), 1, 5))
-    model = GaussianMixture(components, n_init=starts, max_iter=40, tol=1e-3, reg_covar=1e-4, random_state=seed)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # ending at the last step is intended
-        model.fit(z.astype(np.float32))
-    weights = model.weights_.astype(np.float64)
-    return GaussianMixtureDensity(
-        weights / weights.sum(), model.means_.astype(np.float64), model.covariances_.astype(np.float64)
-    )
+    settings = {"iterations": 100, "smallest_gain": 1e-3, "starts": starts}
+    return fit_active_mixture(train, z, components, np.random.default_rng([seed, 3]), active_threshold, **settings)
 
 
 def measure_joint(
@@ -224,7 +196,9 @@ def measure_joint(
         "mardia_skewness": mardia_skewness(inner),
     }
     held_out = (
-        None if test is None else _HeldOut.measure(inner, test, canonical, points, gmm_components, fit_points, seed)
+        None
+        if test is None
+        else _HeldOut.measure(inner, test, canonical, points, gmm_components, fit_points, active_threshold, seed)
     )
     rows = []
     for form, q in (("raw", train), ("canonical", inner)):
@@ -261,18 +235,17 @@ class _HeldOut:
     @classmethod
     def measure(
         cls, train: AggregatedPosterior, test: AggregatedPosterior, canonical: Canonical,
-        points: int, components: int, fit_points: int, seed: int,
+        points: int, components: int, fit_points: int, active_threshold: float, seed: int,
     ) -> _HeldOut:  # fmt: skip
         inner = test.affine(canonical.shift, canonical.scale)
         rng = np.random.default_rng([seed, 1])
         draws = balanced_draws(inner, points, rng)
         # The mixture's density is cheap, so its bound can afford more draws than ln Q.
         many = balanced_draws(inner, max(points, min(inner.n, fit_points)), rng)
-        components = max(1, min(components, fit_points // 20))
-        model = fit_gmm(train, components, fit_points, seed)
+        model = fit_certifying_mixture(train, components, fit_points, active_threshold, seed)
         return cls(
             draws, train.log_density(draws.z), inner.log_density(draws.z),
-            many, model.log_density(many.z), components,
+            many, model.log_density(many.z), model.components,
         )  # fmt: skip
 
     @staticmethod

@@ -15,9 +15,9 @@ from typing import Self
 
 import numpy as np
 
+from .active_mixture import fit_active_mixture
 from .marginals import Marginals
 from .mixture import AggregatedPosterior
-from .normal_mixture import fit_normal_mixture
 from .storage import DataError
 
 
@@ -144,10 +144,10 @@ class CopulaSampler(MarginalSampler):
 
 
 class MixtureSampler(Sampler):
-    """A mixture of K normal laws with full covariances, fitted to draws from Q(z).
+    """A mixture of K normal laws with full covariances in the active dimensions, fitted to draws from Q(z).
 
     Ex-post density estimation (Ghosh et al. 2020), on draws rather than on means, since Q(z) contains the posteriors'
-    spread.
+    spread. Inactive dimensions stay at N(0, 1), see `active_mixture.py`.
 
     Args:
         components: K.
@@ -161,9 +161,8 @@ class MixtureSampler(Sampler):
     def _fit(self, q: AggregatedPosterior) -> None:
         rng = np.random.default_rng(self.seed)
         # One draw per posterior, but a few each where there are few posteriors, for the sake of their spread.
-        self.mixture = fit_normal_mixture(
-            stratified_draws(q, max(q.n, min(4 * q.n, 10_000)), rng), self.components, rng
-        )
+        draws = stratified_draws(q, max(q.n, min(4 * q.n, 10_000)), rng)
+        self.mixture = fit_active_mixture(q, draws, self.components, rng)
 
     def _sample(self, n: int, rng: np.random.Generator) -> np.ndarray:
         return self.mixture.sample(n, rng)
@@ -188,7 +187,8 @@ class MeanMixtureSampler(MixtureSampler):
     def _fit(self, q: AggregatedPosterior) -> None:
         # With so many components the k-means start does most of the work, and every step is dear.
         self.components = max(1, q.n // self.posteriors_per_component)
-        self.mixture = fit_normal_mixture(q.mean, self.components, np.random.default_rng(self.seed), iterations=4)
+        rng = np.random.default_rng(self.seed)
+        self.mixture = fit_active_mixture(q, q.mean, self.components, rng, iterations=4)
 
 
 class PosteriorSampler(Sampler):

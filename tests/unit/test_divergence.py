@@ -11,7 +11,7 @@ from aggregated_posterior.divergence import (
     balanced_draws,
     certified_gaussian,
     feasible_information,
-    fit_gmm,
+    fit_certifying_mixture,
     gaussian_part,
     measure_joint,
     mutual_information,
@@ -151,12 +151,31 @@ def test_balanced_draws_take_distinct_rows_or_all_rows_equally():
     assert constant.se == pytest.approx(np.arange(100.0).std(ddof=1) / 10)
 
 
-def test_a_gmm_density_is_normalised():
-    model = fit_gmm(AggregatedPosterior(rng().exponential(size=(200, 1)), np.full((200, 1), 0.1)), 5, 1000, 0)
+def test_the_certifying_mixture_is_normalised_and_has_no_more_components_than_its_points_carry():
+    q = AggregatedPosterior(rng().exponential(size=(200, 1)), np.full((200, 1), 0.1))
+    model = fit_certifying_mixture(q, 5, 1000, 0.05, 0)
     z = np.linspace(-20, 20, 20_001)
     assert np.exp(model.log_density(z[:, None])).sum() * (z[1] - z[0]) == pytest.approx(1, abs=1e-6)
-    with pytest.raises(ValueError, match="cannot carry"):
-        fit_gmm(perfect(3, 1, 0.5, 0), 10, 10, 0)
+    assert model.components == 5
+    assert fit_certifying_mixture(q, 5, 40, 0.05, 0).components == 2
+
+
+def test_inactive_dimensions_do_not_loosen_the_certified_bound():
+    """Thirty dimensions of pure noise beside two that matter: the bound is that of the two alone."""
+
+    def law(seed, noise):
+        corners = np.random.default_rng(seed).choice([-0.9, 0.9], (400, 2))
+        corners[:, 1] *= np.sign(corners[:, 0])
+        mean = np.hstack([corners, np.zeros((400, noise))])
+        return AggregatedPosterior(mean, np.hstack([np.full((400, 2), 0.19), np.ones((400, noise))]))
+
+    def bound(noise):
+        train, test = law(0, noise), law(1, noise)
+        return measure_joint(train, test, points=400, gmm_components=8, fit_points=2000)[1]["certified_gmm"]
+
+    alone = bound(0)
+    assert alone > 0.2
+    assert bound(30) == pytest.approx(alone, abs=0.1)
 
 
 @pytest.mark.parametrize(
