@@ -1,19 +1,21 @@
 """Encode every image to the mean and variance of its posterior."""
 
+from threadpoolctl import threadpool_limits
+
+from aggregated_posterior.encoding import encode
 from aggregated_posterior.scripting import script_log
 from aggregated_posterior.storage import read_arrays, write_arrays
-from aggregated_posterior.training import encode, prepare_process
-from aggregated_posterior.vae import load_vae
 
 
 def encode_posteriors(data: str, vae: str, posteriors: str) -> None:
     """Write `mean_*` and `variance_*`, float32 (N, d), of the training and the test images."""
-    prepare_process()
     arrays, metadata = read_arrays(data, ["images_train", "images_test"])
-    model, model_metadata = load_vae(vae)
+    weights, model_metadata = read_arrays(vae)
     encoded = {}
     for split in ("train", "test"):
-        mean, variance = encode(model, arrays[f"images_{split}"], metadata["maximum"])
+        # One thread, for the same bytes everywhere.
+        with threadpool_limits(1):
+            mean, variance = encode(weights, arrays[f"images_{split}"], metadata["maximum"])
         encoded |= {f"mean_{split}": mean, f"variance_{split}": variance}
     write_arrays(posteriors, encoded, {"settings": model_metadata["settings"]})
 

@@ -225,25 +225,6 @@ def train(
     return model.cpu(), history
 
 
-@torch.no_grad()
-def encode(model: VAE, images: np.ndarray, maximum: float, block_size: int = 4096) -> tuple[np.ndarray, np.ndarray]:
-    """Posterior means and variances, float32 (N, d), of `images`, on the model's device.
-
-    Raises:
-        DataError: A mean or variance is not finite.
-    """
-    device = next(model.parameters()).device
-    means, variances = [], []
-    for block in as_tensor(images).split(block_size):
-        mean, log_variance = model.encode(images_to_floats(block.to(device), maximum))
-        means.append(mean)
-        variances.append(log_variance.exp())
-    mean, variance = torch.cat(means).cpu().numpy(), torch.cat(variances).cpu().numpy()
-    if not (np.isfinite(mean).all() and np.isfinite(variance).all() and (variance > 0).all()):
-        raise DataError("the encoder gives means or variances that are not finite and positive; the model is unusable")
-    return mean, variance
-
-
 @dataclass
 class _Checkpoint:
     """The file that holds everything an unfinished training needs to go on as if it had never stopped."""

