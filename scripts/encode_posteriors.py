@@ -1,7 +1,5 @@
 """Encode every image to the mean and variance of its posterior."""
 
-from threadpoolctl import threadpool_limits
-
 from aggregated_posterior.encoding import encode
 from aggregated_posterior.scripting import script_log
 from aggregated_posterior.storage import read_arrays, write_arrays
@@ -13,9 +11,7 @@ def encode_posteriors(data: str, vae: str, posteriors: str) -> None:
     weights, model_metadata = read_arrays(vae)
     encoded = {}
     for split in ("train", "test"):
-        # One thread, for the same bytes everywhere.
-        with threadpool_limits(1):
-            mean, variance = encode(weights, arrays[f"images_{split}"], metadata["maximum"])
+        mean, variance = encode(weights, arrays[f"images_{split}"], metadata["maximum"])
         encoded |= {f"mean_{split}": mean, f"variance_{split}": variance}
     write_arrays(posteriors, encoded, {"settings": model_metadata["settings"]})
 

@@ -10,6 +10,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NoReturn, TextIO
 
+from threadpoolctl import threadpool_limits
+
 from aggregated_posterior.storage import DataError
 
 
@@ -35,12 +37,15 @@ class _Tee:
 
 @contextmanager
 def script_log(log: str | Path) -> Iterator[None]:
-    """Copy standard error to `log`, and end the script with a short message where its input is at fault.
+    """Work in one thread, copy standard error to `log`, and end the script with a short message where its input is at fault.
 
     A `DataError` (and an operating-system error such as a full disc) is the user's to mend: one message goes to
     standard error, the full traceback to the log only, and the exit status is 1. Any other error is ours and keeps its
     traceback.
     """
+    # Every rule asks for one thread. NumPy's matrix library would start one per core, beside the other jobs' own, and
+    # sums can change with their number.
+    threadpool_limits(1)
     terminal = sys.stderr
     try:
         Path(log).parent.mkdir(parents=True, exist_ok=True)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from sklearn.mixture import GaussianMixture
+from threadpoolctl import threadpool_limits
 
 from aggregated_posterior.image_quality import precision_recall_density_coverage
 from aggregated_posterior.judge import Judge
@@ -26,7 +27,10 @@ LADDER_SECONDS = 60
 
 @pytest.fixture(autouse=True)
 def one_thread():
+    """As in a rule: see `scripting.py`."""
     torch.set_num_threads(1)
+    with threadpool_limits(1):
+        yield
 
 
 def codes(n: int, d: int, rng: np.random.Generator) -> np.ndarray:
