@@ -37,7 +37,7 @@ class _Tee:
 
 @contextmanager
 def script_log(log: str | Path) -> Iterator[None]:
-    """Work in one thread, copy standard error to `log`, and end the script with a short message where its input is at fault.
+    """Work in one thread, copy standard error to `log`, and end with a short message where the input is at fault.
 
     A `DataError` (and an operating-system error such as a full disc) is the user's to mend: one message goes to
     standard error, the full traceback to the log only, and the exit status is 1. Any other error is ours and keeps its
