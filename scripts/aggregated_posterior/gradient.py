@@ -30,6 +30,9 @@ def objective_and_gradient(model: VAE, x: Tensor, noise: Tensor, kl_weight: floa
         x: Images (B, P).
         noise: Standard normal draws (B, d).
         kl_weight: β.
+
+    Raises:
+        TypeError: A layer is neither affine nor a ReLU.
     """
     batch = len(x)
     encoder, decoder = list(model.encoder), list(model.decoder)
@@ -61,8 +64,13 @@ def _forward(layers: list[nn.Module], x: Tensor) -> list[Tensor]:
     """The input of every layer, and the last one's output; affine layers and ReLUs only."""
     values = [x]
     for layer in layers:
-        # A ReLU overwrites its input: its derivative is known from its output.
-        values.append(_affine(layer, values[-1]) if isinstance(layer, nn.Linear) else values[-1].relu_())
+        if isinstance(layer, nn.Linear):
+            values.append(_affine(layer, values[-1]))
+        elif isinstance(layer, nn.ReLU):
+            # It overwrites its input: its derivative is known from its output.
+            values.append(values[-1].relu_())
+        else:
+            raise TypeError(f"the gradient of {type(layer).__name__} is not written out: add it to gradient.py")
     return values
 
 

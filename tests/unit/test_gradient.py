@@ -43,6 +43,13 @@ def test_logits_beyond_all_rounding_have_a_finite_loss_and_gradient():
     assert all(parameter.grad.isfinite().all() for parameter in model.parameters())
 
 
+def test_a_layer_that_it_does_not_know_is_refused():
+    model = VAE(4, 2, [3], "bernoulli")
+    model.encoder[1] = torch.nn.SiLU()
+    with pytest.raises(TypeError, match="gradient of SiLU is not written out"):
+        objective_and_gradient(model, torch.rand(5, 4), torch.zeros(5, 2), 1.0)
+
+
 def test_images_are_left_as_they_are():
     model = VAE(4, 2, [3], "gaussian")
     x = torch.rand(5, 4, generator=torch.Generator().manual_seed(0))
