@@ -1,8 +1,8 @@
 """Mixtures of many normal laws with full covariances, fitted fast.
 
 scikit-learn's `GaussianMixture` gives every point a share in every component. With K components almost all of these
-shares are zero, and its update of the covariances walks through all of them. Leaving them out is four times as fast for K = 100
-on 20 000 points in 32 dimensions (`tests/benchmark/RESULTS.md`), and no less likely on held-out points.
+shares are zero, and its update of the covariances walks through all of them. Leaving them out is four times as fast for
+K = 100 on 20 000 points in 32 dimensions (`tests/benchmark/RESULTS.md`), and no less likely on held-out points.
 """
 
 from __future__ import annotations

@@ -85,6 +85,30 @@ def rows(records: list[dict]) -> list[str]:
     return lines
 
 
+def overhead(records: list[dict]) -> list[str]:
+    """One line per published run: cores without a job, and the share of the jobs' time that went into imports."""
+    start_ups = {
+        record["params"]["script"]: record["stats"]["median"]
+        for record in records
+        if record["name"].startswith("test_start_up")
+    }
+    lines = []
+    for path in sorted((ROOT / "results" / "published").glob("*/manifest.json")):
+        manifest = json.loads(path.read_text())
+        run_time, cores = manifest["run_time"], manifest["machine"]["cores"]
+        # Every figure imports what the one that was measured does.
+        of_rule = {rule: "plot_kurtosis_terms" if rule.startswith("plot_") else rule for rule in run_time["by_rule"]}
+        imports = sum(
+            run_time["by_rule"][rule]["jobs"] * start_ups.get(script, 0.0) for rule, script in of_rule.items()
+        )
+        jobs, wall = run_time["job_seconds"], run_time["wall_seconds"]
+        lines.append(
+            f"| {manifest['experiment']} | {wall:.0f} s | {run_time['jobs']} | {jobs:.0f} s | "
+            f"{max(0.0, 1 - jobs / (wall * cores)):.1%} | {imports / jobs:.0%} |"
+        )
+    return lines
+
+
 def processor() -> str:
     """The processor's name as Linux tells it."""
     info = Path("/proc/cpuinfo")
@@ -111,6 +135,13 @@ if __name__ == "__main__":
         "| group | benchmark | median | ratio | noted |",
         "| --- | --- | --- | --- | --- |",
         *rows(records),
+        "",
+        "The published runs, by their manifests. Idle: 1 − jobs' time / (wall time × cores), what Snakemake costs.",
+        "Imports: the start-ups above times the jobs of each rule, over all jobs' time.",
+        "",
+        "| experiment | wall time | jobs | jobs' time | idle | imports |",
+        "| --- | --- | --- | --- | --- | --- |",
+        *overhead(records),
     ]
     (HERE / "RESULTS.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
     print(f"written: {HERE / 'RESULTS.md'}")

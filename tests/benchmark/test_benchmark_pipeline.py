@@ -15,7 +15,16 @@ from aggregated_posterior.vae import VAE
 
 ROOT = Path(__file__).resolve().parents[2]
 CLOCK = {"timer": time.process_time}
-SCRIPTS = ["encode_posteriors", "compute_moments", "measure_marginals", "measure_divergence", "plot_kurtosis_terms"]
+# The rules with a job per model, and one figure for all figures.
+SCRIPTS = [
+    "train_vae",
+    "encode_posteriors",
+    "compute_moments",
+    "measure_marginals",
+    "measure_divergence",
+    "score_samplers",
+    "plot_kurtosis_terms",
+]
 
 
 @pytest.fixture
