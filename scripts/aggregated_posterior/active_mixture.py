@@ -17,6 +17,7 @@ import numpy as np
 
 from .mixture import AggregatedPosterior, normal_log_pdf
 from .normal_mixture import NormalMixture, fit_normal_mixture
+from .posteriors import active_dimensions
 
 # Nats of mean KL, below which a dimension is left at N(0, 1).
 ACTIVE_THRESHOLD = 0.05
@@ -71,6 +72,6 @@ def fit_active_mixture(
         active_threshold: Nats of mean KL.
         settings: Further arguments of `fit_normal_mixture`.
     """
-    active = np.flatnonzero(q.kl() > active_threshold)
+    active = np.flatnonzero(active_dimensions(q.kl(), active_threshold))
     mixture = fit_normal_mixture(points[:, active], components, rng, **settings) if len(active) else None
     return ActiveMixture(q.latent_dim, active, mixture)

@@ -36,8 +36,8 @@ def test_half_written_files_are_removed_and_nothing_else(tmp_path):
         (["snakemake"], True),
         (["python", "-m", "snakemake", "--unlock"], False),
         (["snakemake", "-n", "--cores", "2"], False),
-        (["less", "/work/snakemake.txt"], False),
-        (["python", "/work/.snakemake/scripts/tmp1.train_vae.py"], False),
+        (["less", "/home/somebody/snakemake.txt"], False),
+        (["python", "/home/somebody/.snakemake/scripts/tmp1.train_vae.py"], False),
         ([], False),
     ],
 )

@@ -6,8 +6,6 @@ from tests.manifest import differences, manifest
 
 from .conftest import ROOT, TINY, copy_project
 
-# In the group of the other workflow tests, so that all share one finished run.
-
 RESULTS = "results/tiny"
 
 
