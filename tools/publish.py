@@ -124,10 +124,14 @@ def versions(root: Path) -> dict:
 
 
 def commit(root: Path) -> str | None:
-    """The commit of the code, with `-dirty` where files were changed since."""
-    command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    return done.stdout.strip() or None
+    """The commit of the code, with `-dirty` where tracked files were changed since; published results are not code."""
+
+    def git(*command: str) -> str:
+        done = subprocess.run(["git", "-C", str(root), *command], capture_output=True, text=True, check=False)
+        return done.stdout.strip()
+
+    changed = git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!results/published", ":!README.md")
+    return (git("rev-parse", "--verify", "--quiet", "HEAD") + ("-dirty" if changed else "")) or None
 
 
 def publish(config: str | Path, note: str = "", root: Path = ROOT) -> Path:

@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import re
+import subprocess
 
 import pytest
 
@@ -19,6 +20,26 @@ def tool():
     module = importlib.util.module_from_spec(specification)
     specification.loader.exec_module(module)
     return module
+
+
+def test_the_commit_is_dirty_when_code_was_changed_and_not_when_results_were(tool, tmp_path):
+    def git(*command):
+        author = ("-c", "user.name=a", "-c", "user.email=a@b")
+        return subprocess.run(["git", "-C", tmp_path, *author, *command], check=True, capture_output=True, text=True)
+
+    assert tool.commit(tmp_path) is None
+    published, code = tmp_path / "results/published/claims.md", tmp_path / "code.py"
+    published.parent.mkdir(parents=True)
+    published.write_text("old")
+    code.write_text("old")
+    git("init")
+    git("add", ".")
+    git("commit", "-m", "all")
+    head = git("rev-parse", "HEAD").stdout.strip()
+    published.write_text("new")
+    assert tool.commit(tmp_path) == head
+    code.write_text("new")
+    assert tool.commit(tmp_path) == f"{head}-dirty"
 
 
 def test_a_published_run_agrees_with_itself_until_a_number_is_changed(clone, tool):
