@@ -124,7 +124,10 @@ def versions(root: Path) -> dict:
 
 
 def commit(root: Path) -> str | None:
-    """The commit of the code, with `-dirty` where tracked files were changed since; published results are not code."""
+    """The commit of the code, with `-dirty` where tracked files were changed since.
+
+    Published results, and the README that `tools/readme.py` fills from them, are what publishing changes.
+    """
 
     def git(*command: str) -> str:
         done = subprocess.run(["git", "-C", str(root), *command], capture_output=True, text=True, check=False)

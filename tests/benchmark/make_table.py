@@ -85,6 +85,12 @@ def rows(records: list[dict]) -> list[str]:
     return lines
 
 
+def measured(rule: str) -> str:
+    """The script whose start-up stands for this rule's: those that collect, and those that plot, import the same."""
+    shared = {"collect": "collect_moments", "plot": "plot_kurtosis_terms"}
+    return shared.get(rule.split("_")[0], rule)
+
+
 def overhead(records: list[dict]) -> list[str]:
     """One line per published run: cores without a job, and the share of the jobs' time that went into imports."""
     start_ups = {
@@ -96,11 +102,7 @@ def overhead(records: list[dict]) -> list[str]:
     for path in sorted((ROOT / "results" / "published").glob("*/manifest.json")):
         manifest = json.loads(path.read_text())
         run_time, cores = manifest["run_time"], manifest["machine"]["cores"]
-        # Every figure imports what the one that was measured does.
-        of_rule = {rule: "plot_kurtosis_terms" if rule.startswith("plot_") else rule for rule in run_time["by_rule"]}
-        imports = sum(
-            run_time["by_rule"][rule]["jobs"] * start_ups.get(script, 0.0) for rule, script in of_rule.items()
-        )
+        imports = sum(of["jobs"] * start_ups[measured(rule)] for rule, of in run_time["by_rule"].items())
         jobs, wall = run_time["job_seconds"], run_time["wall_seconds"]
         lines.append(
             f"| {manifest['experiment']} | {wall:.0f} s | {run_time['jobs']} | {jobs:.0f} s | "
