@@ -1,7 +1,7 @@
 """Draw the verdicts from the tables."""
 
-from aggregated_posterior.claims import Evidence, evaluate, verdict_table
-from aggregated_posterior.scripting import script_log
+from aggregated_posterior.evidence.claims import Evidence, evaluate, verdict_table
+from aggregated_posterior.pipeline.scripting import script_log
 from aggregated_posterior.storage import read_table, write_json, write_text
 
 PREAMBLE = """# Verdicts of the experiment `{experiment}`

@@ -1,8 +1,8 @@
 """Compare this run with the published one."""
 
-from aggregated_posterior.scripting import script_log
+from aggregated_posterior.evidence.published import page, verify
+from aggregated_posterior.pipeline.scripting import script_log
 from aggregated_posterior.storage import write_text
-from aggregated_posterior.verification import page, verify
 
 
 def check_published(own: str, published: str, text: str) -> None:

@@ -1,9 +1,9 @@
 """Set what the controls' models show beside the linear VAE's closed-form answer."""
 
-from aggregated_posterior.control_comparison import control_rows
-from aggregated_posterior.scripting import script_log
+from aggregated_posterior.evidence.controls import control_rows
+from aggregated_posterior.evidence.tables import attach_keys
+from aggregated_posterior.pipeline.scripting import script_log
 from aggregated_posterior.storage import read_arrays, read_table, write_table
-from aggregated_posterior.tables import attach_keys
 
 
 def collect_controls(

@@ -1,8 +1,8 @@
 """Collect the divergence of all models in one table."""
 
-from aggregated_posterior.scripting import script_log
+from aggregated_posterior.evidence.tables import collect
+from aggregated_posterior.pipeline.scripting import script_log
 from aggregated_posterior.storage import write_table
-from aggregated_posterior.tables import collect
 
 
 def collect_divergence(models: list[str], table: str, keys: list[dict]) -> None:

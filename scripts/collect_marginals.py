@@ -1,8 +1,8 @@
 """Collect the marginals of all models in one table, and their curves in another."""
 
-from aggregated_posterior.scripting import script_log
+from aggregated_posterior.evidence.tables import collect
+from aggregated_posterior.pipeline.scripting import script_log
 from aggregated_posterior.storage import write_table
-from aggregated_posterior.tables import collect
 
 
 def collect_marginals(models: list[str], curves: list[str], table: str, curves_table: str, keys: list[dict]) -> None:

@@ -3,11 +3,11 @@
 import numpy as np
 import pandas as pd
 
-from aggregated_posterior.gauge import slack_of
-from aggregated_posterior.posteriors import active_dimensions, read_posteriors
-from aggregated_posterior.scripting import script_log
+from aggregated_posterior.pipeline.scripting import script_log
+from aggregated_posterior.posterior.gauge import slack_of
+from aggregated_posterior.posterior.splits import active_dimensions, load_posteriors
+from aggregated_posterior.statistics.uncertainty import draws_z_scores, kurtosis_se, normal_interval
 from aggregated_posterior.storage import write_table
-from aggregated_posterior.uncertainty import draws_z_scores, kurtosis_se, normal_interval
 
 
 def compute_moments(
@@ -19,7 +19,7 @@ def compute_moments(
     seed: int = 0,
 ) -> None:
     """Write one row per split, form and dimension to `moments`; activity is decided on the raw train posteriors."""
-    pair = read_posteriors(posteriors)
+    pair = load_posteriors(posteriors)
     exact = pair.train.moments()
     flags = {
         "active": active_dimensions(pair.train.kl(), active_threshold),

@@ -1,7 +1,7 @@
 """Encode every image to the mean and variance of its posterior."""
 
-from aggregated_posterior.encoding import encode
-from aggregated_posterior.scripting import script_log
+from aggregated_posterior.model.encoding import encode
+from aggregated_posterior.pipeline.scripting import script_log
 from aggregated_posterior.storage import read_arrays, write_arrays
 
 

@@ -1,8 +1,8 @@
 """How far Q(z) is from N(0, I) in all dimensions together, raw and in canonical form."""
 
-from aggregated_posterior.divergence import measure_joint
-from aggregated_posterior.posteriors import read_posteriors
-from aggregated_posterior.scripting import script_log
+from aggregated_posterior.pipeline.scripting import script_log
+from aggregated_posterior.posterior.splits import load_posteriors
+from aggregated_posterior.statistics.divergence import measure_joint
 from aggregated_posterior.storage import write_json
 
 
@@ -16,7 +16,7 @@ def measure_divergence(
     active_threshold: float = 0.05,
 ) -> None:
     """Write two rows, one for each form, to `divergence`; see `measure_joint` for what is in them."""
-    pair = read_posteriors(posteriors)
+    pair = load_posteriors(posteriors)
     rows = measure_joint(
         pair.train,
         pair.test,

@@ -3,8 +3,8 @@
 import numpy as np
 import pandas as pd
 
-from aggregated_posterior.posteriors import read_posteriors
-from aggregated_posterior.scripting import script_log
+from aggregated_posterior.pipeline.scripting import script_log
+from aggregated_posterior.posterior.splits import load_posteriors
 from aggregated_posterior.storage import DataError, read_arrays, write_table
 
 GRID_POINTS = 201
@@ -16,7 +16,7 @@ def measure_latent_map(posteriors: str, data: str, density: str, ellipses: str) 
 
     The grid covers [−4, 4]², or a wider square of whole numbers where one posterior in 500 reaches beyond.
     """
-    pair = read_posteriors(posteriors)
+    pair = load_posteriors(posteriors)
     train = pair.train
     if train.latent_dim != 2:
         raise DataError(f"{posteriors}: a latent map needs 2 latent dimensions, this model has {train.latent_dim}")
@@ -25,14 +25,14 @@ def measure_latent_map(posteriors: str, data: str, density: str, ellipses: str) 
     axis = np.linspace(-limit, limit, GRID_POINTS)
     z = np.stack(np.meshgrid(axis, axis, indexing="ij"), axis=-1).reshape(-1, 2)
     table = pd.DataFrame({"z1": z[:, 0], "z2": z[:, 1], "log_density": train.log_density(z)})
-    split, shown = ("train", train) if pair.test is None else ("test", pair.test)
+    shown = pair.test
     count = min(ELLIPSES, shown.n)
     std = np.sqrt(np.asarray(shown.variance[:count], dtype=np.float64))
     mean = np.asarray(shown.mean[:count], dtype=np.float64)
     columns = {"mean_1": mean[:, 0], "mean_2": mean[:, 1], "std_1": std[:, 0], "std_2": std[:, 1]}
-    labels = read_arrays(data)[0].get(f"labels_{split}")
+    labels = read_arrays(data)[0].get("labels_test")
     if labels is not None and len(labels) != shown.n:
-        raise DataError(f"{data}: {len(labels)} labels_{split} for {shown.n} posteriors; both must be of one data set")
+        raise DataError(f"{data}: {len(labels)} labels_test for {shown.n} posteriors; both must be of one data set")
     columns["label"] = [None] * count if labels is None else labels[:count]
     write_table(density, table)
     write_table(ellipses, pd.DataFrame(columns))

@@ -5,10 +5,10 @@ from statistics import NormalDist
 import numpy as np
 import pandas as pd
 
-from aggregated_posterior.gauge import gauge_slack
-from aggregated_posterior.marginals import Marginals
-from aggregated_posterior.posteriors import active_dimensions, read_posteriors
-from aggregated_posterior.scripting import script_log
+from aggregated_posterior.pipeline.scripting import script_log
+from aggregated_posterior.posterior.gauge import gauge_slack
+from aggregated_posterior.posterior.splits import active_dimensions, load_posteriors
+from aggregated_posterior.statistics.marginals import Marginals
 from aggregated_posterior.storage import write_table
 
 
@@ -24,7 +24,7 @@ def marginal_curves(line: Marginals, role: str, dimension: int) -> pd.DataFrame:
 
 def measure_marginals(posteriors: str, marginals: str, curves: str, active_threshold: float = 0.05) -> None:
     """Write distances per split, form and dimension to `marginals`, and two active dimensions' curves to `curves`."""
-    pair = read_posteriors(posteriors)
+    pair = load_posteriors(posteriors)
     active = active_dimensions(pair.train.kl(), active_threshold)
     tables, shown = [], [pd.DataFrame(columns=["role", "dimension", "curve", "x", "y"])]
     for split, form, q in pair.variants(pair.canonical()):

@@ -1,9 +1,9 @@
 """Draw the bracket and the certified lower bounds of KL(Q‖N(0, I))."""
 
-from aggregated_posterior import figures_divergence
-from aggregated_posterior.figures import save_figure
-from aggregated_posterior.figures_findings import describe
-from aggregated_posterior.scripting import script_log
+from aggregated_posterior.figures import divergence as figures_divergence
+from aggregated_posterior.figures.findings import describe
+from aggregated_posterior.figures.style import save_figure
+from aggregated_posterior.pipeline.scripting import script_log
 from aggregated_posterior.storage import read_table, write_text
 
 

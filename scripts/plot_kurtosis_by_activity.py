@@ -1,9 +1,9 @@
 """Draw kurtosis against the variance of the means, with the bound and inactive dimensions told apart."""
 
-from aggregated_posterior.figures import save_figure
-from aggregated_posterior.figures_findings import describe
-from aggregated_posterior.figures_kurtosis import kurtosis_by_activity
-from aggregated_posterior.scripting import script_log
+from aggregated_posterior.figures.findings import describe
+from aggregated_posterior.figures.kurtosis import kurtosis_by_activity
+from aggregated_posterior.figures.style import save_figure
+from aggregated_posterior.pipeline.scripting import script_log
 from aggregated_posterior.storage import read_table, write_text
 
 

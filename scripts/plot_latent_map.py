@@ -1,9 +1,9 @@
 """Draw two-dimensional latent spaces: posteriors, exact contours of Q(z), the prior."""
 
-from aggregated_posterior.figures import save_figure
-from aggregated_posterior.figures_density import latent_map
-from aggregated_posterior.figures_findings import describe
-from aggregated_posterior.scripting import script_log
+from aggregated_posterior.figures.density import latent_map
+from aggregated_posterior.figures.findings import describe
+from aggregated_posterior.figures.style import save_figure
+from aggregated_posterior.pipeline.scripting import script_log
 from aggregated_posterior.storage import read_table, write_text
 
 

@@ -1,9 +1,9 @@
 """Draw the marginals of Q(z) and their quantiles beside N(0, 1)."""
 
-from aggregated_posterior import figures_density
-from aggregated_posterior.figures import save_figure
-from aggregated_posterior.figures_findings import describe
-from aggregated_posterior.scripting import script_log
+from aggregated_posterior.figures import density as figures_density
+from aggregated_posterior.figures.findings import describe
+from aggregated_posterior.figures.style import save_figure
+from aggregated_posterior.pipeline.scripting import script_log
 from aggregated_posterior.storage import read_table, write_text
 
 

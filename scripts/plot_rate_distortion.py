@@ -1,9 +1,9 @@
 """Draw rate against distortion at the end of training."""
 
-from aggregated_posterior.figures import save_figure
-from aggregated_posterior.figures_findings import describe
-from aggregated_posterior.figures_training import rate_distortion
-from aggregated_posterior.scripting import script_log
+from aggregated_posterior.figures.findings import describe
+from aggregated_posterior.figures.style import save_figure
+from aggregated_posterior.figures.training import rate_distortion
+from aggregated_posterior.pipeline.scripting import script_log
 from aggregated_posterior.storage import read_table, write_text
 
 

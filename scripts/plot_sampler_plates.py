@@ -1,9 +1,9 @@
 """Draw images decoded from each rung of the ladder of samplers, side by side."""
 
-from aggregated_posterior.figures import complete_style, save_figure
-from aggregated_posterior.figures_findings import sampler_plates as describe_plates
-from aggregated_posterior.figures_samplers import sampler_plates
-from aggregated_posterior.scripting import script_log
+from aggregated_posterior.figures.findings import sampler_plates as describe_plates
+from aggregated_posterior.figures.samplers import sampler_plates
+from aggregated_posterior.figures.style import complete_style, save_figure
+from aggregated_posterior.pipeline.scripting import script_log
 from aggregated_posterior.storage import read_arrays, write_text
 
 

@@ -1,9 +1,9 @@
 """Draw which cause takes how much of the prior's Fréchet distance."""
 
-from aggregated_posterior.figures import save_figure
-from aggregated_posterior.figures_findings import describe
-from aggregated_posterior.figures_samplers import sampler_split
-from aggregated_posterior.scripting import script_log
+from aggregated_posterior.figures.findings import describe
+from aggregated_posterior.figures.samplers import sampler_split
+from aggregated_posterior.figures.style import save_figure
+from aggregated_posterior.pipeline.scripting import script_log
 from aggregated_posterior.storage import read_table, write_text
 
 

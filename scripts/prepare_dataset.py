@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from aggregated_posterior.datasets import load_dataset
-from aggregated_posterior.scripting import script_log
+from aggregated_posterior.data.datasets import load_dataset
+from aggregated_posterior.pipeline.scripting import script_log
 from aggregated_posterior.storage import write_arrays
 
 

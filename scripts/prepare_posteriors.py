@@ -2,8 +2,9 @@
 
 import sys
 
-from aggregated_posterior.posteriors import hold_out, read_posteriors
-from aggregated_posterior.scripting import script_log
+from aggregated_posterior.pipeline.scripting import script_log
+from aggregated_posterior.posterior.foreign_files import read_posteriors
+from aggregated_posterior.posterior.splits import hold_out
 from aggregated_posterior.storage import DataError, write_arrays
 
 

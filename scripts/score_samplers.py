@@ -4,13 +4,13 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from aggregated_posterior.judge import load_judge
-from aggregated_posterior.mixture import AggregatedPosterior
-from aggregated_posterior.sampler_scores import Splits, score_ladder
-from aggregated_posterior.scripting import script_log
+from aggregated_posterior.generation.judge import load_judge
+from aggregated_posterior.generation.ladder import Splits, score_ladder
+from aggregated_posterior.model.training import prepare_process
+from aggregated_posterior.model.vae import load_vae
+from aggregated_posterior.pipeline.scripting import script_log
+from aggregated_posterior.posterior.mixture import AggregatedPosterior
 from aggregated_posterior.storage import read_arrays, write_arrays, write_table
-from aggregated_posterior.training import prepare_process
-from aggregated_posterior.vae import load_vae
 
 
 def score_samplers(

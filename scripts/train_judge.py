@@ -2,11 +2,11 @@
 
 import sys
 
-from aggregated_posterior.judge import accuracy, save_judge
-from aggregated_posterior.judge import train_judge as fit_judge
-from aggregated_posterior.scripting import script_log
+from aggregated_posterior.generation.judge import accuracy, save_judge
+from aggregated_posterior.generation.judge import train_judge as fit_judge
+from aggregated_posterior.model.training import prepare_process
+from aggregated_posterior.pipeline.scripting import script_log
 from aggregated_posterior.storage import DataError, read_arrays
-from aggregated_posterior.training import prepare_process
 
 
 def train_judge(

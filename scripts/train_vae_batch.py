@@ -6,11 +6,11 @@ from pathlib import Path
 import pandas as pd
 from tqdm import tqdm
 
-from aggregated_posterior.scripting import script_log
-from aggregated_posterior.stacked_training import train_stacked
+from aggregated_posterior.model.stacked_training import train_stacked
+from aggregated_posterior.model.training import HISTORY_COLUMNS, TrainingSettings, prepare_process
+from aggregated_posterior.model.vae import save_vae
+from aggregated_posterior.pipeline.scripting import script_log
 from aggregated_posterior.storage import read_arrays, write_table
-from aggregated_posterior.training import HISTORY_COLUMNS, TrainingSettings, prepare_process
-from aggregated_posterior.vae import save_vae
 
 
 def train_vae_batch(

@@ -8,7 +8,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "scripts"))
 
-from aggregated_posterior.registry import read_yaml  # noqa: E402
+from aggregated_posterior.pipeline.schemas import read_yaml  # noqa: E402
 from aggregated_posterior.storage import write_text  # noqa: E402
 
 INTRODUCTION = """\

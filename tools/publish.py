@@ -20,10 +20,10 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "scripts"))
 
-from aggregated_posterior import configuration  # noqa: E402
-from aggregated_posterior.registry import load_registry, read_yaml  # noqa: E402
+from aggregated_posterior.evidence.published import MANIFEST, digest  # noqa: E402
+from aggregated_posterior.pipeline import configuration  # noqa: E402
+from aggregated_posterior.pipeline.schemas import load_registry, read_yaml  # noqa: E402
 from aggregated_posterior.storage import DataError, read_json, write_json  # noqa: E402
-from aggregated_posterior.verification import MANIFEST, digest  # noqa: E402
 
 # Half of what the repository gives to two experiments.
 LIMIT = 7.5 * 2**20

@@ -10,8 +10,8 @@ import pytest
 import torch
 from threadpoolctl import threadpool_limits
 
-from aggregated_posterior.encoding import encode
-from aggregated_posterior.vae import VAE
+from aggregated_posterior.model.encoding import encode
+from aggregated_posterior.model.vae import VAE
 
 ROOT = Path(__file__).resolve().parents[2]
 CLOCK = {"timer": time.process_time}

@@ -13,12 +13,12 @@ import torch
 from sklearn.mixture import GaussianMixture
 from threadpoolctl import threadpool_limits
 
-from aggregated_posterior.image_quality import precision_recall_density_coverage
-from aggregated_posterior.judge import Judge
-from aggregated_posterior.mixture import AggregatedPosterior
-from aggregated_posterior.normal_mixture import fit_normal_mixture
-from aggregated_posterior.sampler_scores import Splits, score_ladder
-from aggregated_posterior.vae import VAE
+from aggregated_posterior.generation.image_quality import precision_recall_density_coverage
+from aggregated_posterior.generation.judge import Judge
+from aggregated_posterior.generation.ladder import Splits, score_ladder
+from aggregated_posterior.model.vae import VAE
+from aggregated_posterior.posterior.mixture import AggregatedPosterior
+from aggregated_posterior.statistics.fitted_mixture import fit_normal_mixture
 
 CLOCK = {"timer": time.process_time}
 # All rungs and judges of one model, fits included, in processor seconds on one core.

@@ -15,8 +15,8 @@ import time
 import numpy as np
 import pytest
 
-from aggregated_posterior.marginals import Marginals
-from aggregated_posterior.mixture import AggregatedPosterior, Moments
+from aggregated_posterior.posterior.mixture import AggregatedPosterior, Moments
+from aggregated_posterior.statistics.marginals import Marginals
 
 LATENT_DIM = 16
 CLOCK = {"timer": time.process_time}
@@ -167,7 +167,7 @@ folder, form = sys.argv[1:]
 mean, variance = (np.load(f"{folder}/{name}.npy", mmap_mode="r") for name in ("mean", "variance"))
 
 def ours():
-    from aggregated_posterior.mixture import AggregatedPosterior
+    from aggregated_posterior.posterior.mixture import AggregatedPosterior
     return AggregatedPosterior(mean, variance).moments().kurtosis
 
 def naive():

@@ -18,9 +18,9 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, TensorDataset
 
-from aggregated_posterior.stacked_training import train_stacked
-from aggregated_posterior.training import TrainingSettings, cosine_learning_rate, initialise, train
-from aggregated_posterior.vae import VAE, images_to_floats, objective
+from aggregated_posterior.model.stacked_training import train_stacked
+from aggregated_posterior.model.training import TrainingSettings, cosine_learning_rate, initialise, train
+from aggregated_posterior.model.vae import VAE, images_to_floats, objective
 
 ROUNDS = 5
 SETTINGS = TrainingSettings(

@@ -221,7 +221,7 @@ def test_a_killed_training_goes_on_from_its_checkpoint_to_the_same_bytes(broken)
     whole, killed = broken(), broken()
     for project in (whole, killed):
         project.edit("config/tiny.yaml", "epochs: 3", "epochs: 300")
-    training = "scripts/aggregated_posterior/training.py"
+    training = "scripts/aggregated_posterior/model/training.py"
     killed.edit(training, "checkpoint_seconds: float = 300.0", "checkpoint_seconds: float = 0.0")
     folder = f"results/tiny/{MODEL}"
     targets = ("--cores", "1", "--configfile", "config/tiny.yaml", "--", f"{folder}/vae.safetensors")

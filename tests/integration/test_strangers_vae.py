@@ -7,9 +7,9 @@ import json
 import numpy as np
 import pytest
 
-from aggregated_posterior.audit import audit, audit_file
-from aggregated_posterior.cli import main
-from aggregated_posterior.mixture import AggregatedPosterior
+from aggregated_posterior.audit.auditing import audit, audit_file
+from aggregated_posterior.audit.cli import main
+from aggregated_posterior.posterior.mixture import AggregatedPosterior
 
 FAST = {"points": 400, "gmm_components": 4, "fit_points": 2000}
 

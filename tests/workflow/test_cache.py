@@ -94,7 +94,7 @@ def test_no_two_jobs_share_an_entry(finished, fresh):
 
 
 def test_an_edited_library_line_runs_exactly_the_rules_that_use_it(fresh, cache):
-    path = fresh.folder / "scripts/aggregated_posterior/control_comparison.py"
+    path = fresh.folder / "scripts/aggregated_posterior/evidence/controls.py"
     path.write_text(path.read_text() + "UNUSED = 1\n")
     target = "results/tiny/tables/controls.csv"
     output = cached_run(fresh, cache, target)
@@ -110,7 +110,7 @@ def test_an_edited_library_line_runs_exactly_the_rules_that_use_it(fresh, cache)
 @pytest.mark.parametrize(
     ("path", "old", "new", "spared"),
     [
-        ("scripts/aggregated_posterior/vae.py", "nn.ReLU()", "nn.SiLU()", {"prepare_dataset"}),
+        ("scripts/aggregated_posterior/model/vae.py", "nn.ReLU()", "nn.SiLU()", {"prepare_dataset"}),
         (TINY, "  epochs: 3", "  epochs: 4", {"prepare_dataset", "train_judge"}),
         (TINY, "experiment: tiny", "experiment: other", set()),
         ("config/plotting.yaml", "palette: viridis", "palette: mako", None),

@@ -76,14 +76,14 @@ def test_editing_a_library_module_reruns_the_rules_that_import_it(clone, module,
 
 def test_a_comment_in_a_library_module_reruns_nothing(clone):
     project = clone()
-    path = project.folder / "scripts/aggregated_posterior/vae.py"
+    path = project.folder / "scripts/aggregated_posterior/model/vae.py"
     path.write_text(path.read_text() + "\n# One more remark.\n")
     assert project.plan() == {}
 
 
 def test_editing_the_model_retrains_every_model(clone):
     project = clone()
-    project.edit("scripts/aggregated_posterior/vae.py", "nn.ReLU()", "nn.SiLU()")
+    project.edit("scripts/aggregated_posterior/model/vae.py", "nn.ReLU()", "nn.SiLU()")
     plan = project.plan()
     assert plan["train_vae"] == 3
     assert "prepare_dataset" not in plan

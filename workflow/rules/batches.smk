@@ -1,6 +1,6 @@
 # Many models as one stacked computation, for a GPU that a single model leaves idle: takes the place of train_vae where
 # the configuration has `batches: {enabled: true}`. Its files are those of train_vae.
-from aggregated_posterior.batches import batches
+from aggregated_posterior.model.batches import batches
 
 # One rule per batch, since a rule's outputs cannot depend on its wildcards. The loop ends before it begins unless
 # batches are on.

@@ -11,10 +11,14 @@ WORKFLOW = Path(workflow.current_basedir.get_path_or_uri(secret_free=True)).pare
 SCRIPTS = WORKFLOW.parent / "scripts"
 sys.path[:0] = [str(SCRIPTS), str(WORKFLOW)]
 
-from aggregated_posterior import configuration
-from aggregated_posterior.file_trees import list_files
-from aggregated_posterior.provenance import code_digest
-from aggregated_posterior.registry import load_registry, read_yaml, without_prose
+from aggregated_posterior.pipeline import configuration
+from aggregated_posterior.data.archives import list_files
+from aggregated_posterior.pipeline.code_digest import code_digest
+from aggregated_posterior.pipeline.schemas import (
+    load_registry,
+    read_yaml,
+    without_prose,
+)
 from aggregated_posterior.storage import DataError
 from verified_cache import use_verified_cache
 

@@ -5,7 +5,7 @@ configfile: "config/tiny.yaml"
 include: "rules/common.smk"
 
 
-from aggregated_posterior import provenance
+from aggregated_posterior.pipeline import code_digest as provenance
 
 INPUTS = ["five", "three"]
 if os.environ.get("PROBE_SWAP"):

@@ -1,0 +1,222 @@
+"""An audit as text for a terminal, as one HTML page and as one figure. Nothing is computed here."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from .auditing import TERMS, Audit
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from rich.console import Console
+
+FIGURE_KINDS = ("svg", "pdf", "png")
+# Dates and versions in the metadata would change the bytes of an unchanged picture.
+METADATA: dict[str, dict[str, None]] = {"svg": {"Date": None}, "pdf": {"CreationDate": None}, "png": {"Software": None}}
+SHOWN = 40
+CURVES = 6
+
+HOW_FAR = {
+    "dimension": "dim", "active": "active", "kl": "mean KL", "mean": "mean", "variance": "variance",
+    "gauge_slack": "slack", "marginal_kl": "KL(q‖N)", "ks": "KS", "w1": "W1", "tv": "TV",
+    "eta_squared": "label η²", "r_squared": "label r²",
+}  # fmt: skip
+WHY = {
+    "dimension": "dim", "kurtosis": "kurtosis", "interval": "95 %", "skewness": "skewness", "term_means": "means",
+    "term_covariance": "position", "term_scale": "scales", "cause": "mostly",
+}  # fmt: skip
+CAPTIONS = {
+    "far": "How far from N(0, 1); slack: saved by rescaling; KL(q‖N) to TV: after rescaling",
+    "why": "Why: kurtosis − 3 = means + position + scales (active dimensions)",
+    "parts": "KL(Q‖N(0, I)) by cause, nats",
+}  # fmt: skip
+STYLE = """
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
+body { color: #222; background: #fff; }
+table { border-collapse: collapse; margin: 1rem 0; display: block; overflow-x: auto; }
+caption { text-align: left; font-weight: 600; padding: .3rem 0; }
+th, td { padding: .2rem .6rem; text-align: right; border-bottom: 1px solid #ddd; font-variant-numeric: tabular-nums; }
+svg { max-width: 100%; height: auto; background: #fff; }
+.warning { color: #a40000; }
+@media (prefers-color-scheme: dark) {
+  body { color: #ddd; background: #181818; } th, td { border-color: #444; } .warning { color: #ff8a80; }
+}
+"""
+
+
+def tables(audit: Audit, limit: int | None = SHOWN) -> list[tuple[str, list[str], list[list[str]]]]:
+    """The tables to show: (caption, headings, cells as text); `limit` rows at most, largest mean KL first to stay."""
+    dimensions = audit.dimensions
+    splits = ["train"] if limit is not None else list(dimensions["split"].unique())
+    shown = []
+    for split in splits:
+        rows = dimensions[dimensions["split"] == split]
+        of_split = "" if len(splits) == 1 else f" ({split})"
+        far, more = _most(rows, limit)
+        shown.append((CAPTIONS["far"] + of_split + more, *_cells(far, HOW_FAR)))
+        active, more = _most(rows[rows["active"]], limit)
+        interval = [f"{a:.2f}–{b:.2f}" for a, b in zip(active["kurtosis_low"], active["kurtosis_high"], strict=True)]
+        if len(active):
+            shown.append((CAPTIONS["why"] + of_split + more, *_cells(active.assign(interval=interval), WHY)))
+    parts = [
+        [row["part"], "open" if np.isnan(row["nats"]) else f"{row['nats']:.4g}", f"{row['low']:.4g}",
+         f"{row['high']:.4g}", "exact" if row["exact"] else "bracket"]
+        for row in audit.mismatch.to_dict("records")
+    ]  # fmt: skip
+    shown.append((CAPTIONS["parts"], ["part", "nats", "low", "high", "known"], parts))
+    return shown
+
+
+def print_audit(audit: Audit, source: str, console: Console) -> None:
+    """Print an audit to a rich console."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    console.print(Text(headline(audit, source), style="bold"))
+    for caption, headings, cells in tables(audit):
+        table = Table(title=caption, title_justify="left", title_style="italic", box=box.SIMPLE_HEAD, padding=(0, 1))
+        for heading in headings:
+            table.add_column(heading, justify="left" if heading in ("part", "mostly") else "right")
+        for row in cells:
+            table.add_row(*row)
+        console.print(table)
+    for title, sentences in (("What this means", audit.findings), ("What to do", audit.advice)):
+        console.print(Text(title, style="bold"))
+        for sentence in sentences:
+            console.print(Text(f"• {sentence}"))
+        console.print()
+
+
+def headline(audit: Audit, source: str) -> str:
+    """One line on the input: rows, dimensions and where held-out rows come from."""
+    summary = audit.summary
+    test = f" + {summary['n_test']:,} held out" if summary["n_test"] else ""
+    text = f"{source}: {summary['n']:,} rows{test}, {summary['latent_dim']} latent dimensions"
+    return text if test else f"{text}; held-out rows: {summary['held_out']}"
+
+
+def html_page(audit: Audit, source: str) -> str:
+    """One page that needs no other file: sentences, tables and the figure as SVG."""
+    title = escape(f"Audit of {source}")
+    parts = [
+        "<!DOCTYPE html>", '<html lang="en"><head><meta charset="utf-8">',
+        '<meta name="viewport" content="width=device-width, initial-scale=1">',
+        f"<title>{title}</title><style>{STYLE}</style></head><body><main>",
+        f"<h1>{title}</h1><p>{escape(headline(audit, source))}</p>",
+    ]  # fmt: skip
+    parts += [f'<p class="warning">Warning: {escape(text)}</p>' for text in audit.warnings]
+    for heading, sentences in (("What this means", audit.findings), ("What to do", audit.advice)):
+        parts.append(f"<h2>{heading}</h2><ul>{''.join(f'<li>{escape(text)}</li>' for text in sentences)}</ul>")
+    svg = figure_bytes(audit, "svg").decode()
+    description = "Marginal densities, terms of kurtosis, and the parts of the mismatch; numbers in the tables below."
+    parts.append(f'<h2>Figure</h2><div role="img" aria-label="{description}">{svg[svg.index("<svg") :]}</div>')
+    parts.append("<h2>Tables</h2>")
+    for caption, headings, cells in tables(audit, limit=None):
+        head = "".join(f'<th scope="col">{escape(text)}</th>' for text in headings)
+        body = "".join(f"<tr>{''.join(f'<td>{escape(text)}</td>' for text in row)}</tr>" for row in cells)
+        parts.append(
+            f"<table><caption>{escape(caption)}</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+        )
+    return "\n".join([*parts, "</main></body></html>", ""])
+
+
+def figure_bytes(audit: Audit, kind: str) -> bytes:
+    """The figure as svg, pdf or png; the same audit gives the same bytes."""
+    from ..figures.style import drawing
+
+    with drawing(None) as settings:
+        stream = io.BytesIO()
+        draw(audit, settings).savefig(stream, format=kind, dpi=settings["dpi"], metadata=METADATA[kind])
+    return stream.getvalue()
+
+
+def draw(audit: Audit, settings: dict[str, Any]) -> Figure:
+    """Three panels: the active marginals farthest from N(0, 1), the terms of kurtosis, the parts of the mismatch."""
+    from ..figures.style import new_figure, nothing_to_show
+
+    figure = new_figure(float(settings["width"]), 2.9)
+    left, middle, right = figure.subplots(1, 3, width_ratios=[1.2, 1.2, 1])
+    active = audit.dimensions[(audit.dimensions["split"] == "train") & audit.dimensions["active"]]
+    if active.empty:
+        nothing_to_show(left, "no active dimension")
+        nothing_to_show(middle, "no active dimension")
+    else:
+        _densities(left, audit, active)
+        _terms(middle, active)
+    _parts(right, audit.mismatch)
+    return figure
+
+
+def _densities(axis: Any, audit: Audit, active: pd.DataFrame) -> None:
+    chosen = active.nlargest(CURVES, "marginal_kl")["dimension"].to_numpy()
+    z = np.linspace(-4, 4, 321)
+    axis.plot(z, np.exp(-0.5 * z * z) / np.sqrt(2 * np.pi), color="black", lw=1.6, ls="--", label="N(0, 1)")
+    for dimension in chosen:
+        density = audit.marginals.lines[int(dimension)].evaluate(z, cumulative=False).pdf
+        axis.plot(z, density, lw=1, label=f"dim {dimension}")
+    axis.set(xlabel="z, rescaled", ylabel="density", title="farthest marginals", ylim=(0, None))
+    axis.legend(fontsize="x-small", handlelength=1.2)
+
+
+def _terms(axis: Any, active: pd.DataFrame) -> None:
+    from ..figures.kurtosis import TERM_COLOURS
+
+    rows = active.nlargest(SHOWN, "kl").sort_values("dimension")
+    x = np.arange(len(rows))
+    above, below = np.zeros(len(rows)), np.zeros(len(rows))
+    for name, label in TERMS.items():
+        value = rows[name].to_numpy()
+        bottom = np.where(value >= 0, above, below)
+        axis.bar(x, value, bottom=bottom, color=TERM_COLOURS[name], width=0.8, label=label)
+        above, below = above + np.maximum(value, 0), below + np.minimum(value, 0)
+    excess = rows["kurtosis"].to_numpy() - 3
+    error = np.stack([rows["kurtosis"] - rows["kurtosis_low"], rows["kurtosis_high"] - rows["kurtosis"]])
+    axis.errorbar(x, excess, yerr=np.nan_to_num(error), fmt="o", ms=2.5, color="black", elinewidth=0.8, label="sum")
+    axis.axhline(0, color="black", lw=0.8)
+    step = -(-len(rows) // 9)  # as many labels as fit
+    axis.set_xticks(x[::step], [str(d) for d in rows["dimension"].to_numpy()[::step]])
+    axis.set(xlabel="active dimension", ylabel="kurtosis − 3", title="why kurtosis is not 3")
+    # Bars may fill the panel, so the legend stands below it.
+    axis.legend(fontsize="x-small", handlelength=1.0, ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.22))
+
+
+def _parts(axis: Any, mismatch: pd.DataFrame) -> None:
+    y = np.arange(len(mismatch))[::-1]
+    low, high = mismatch["low"].to_numpy(), mismatch["high"].to_numpy()
+    axis.barh(y, low, color="#0072B2", height=0.6)
+    axis.barh(y, high - low, left=low, color="#0072B2", alpha=0.3, height=0.6)
+    axis.set_yticks(y, mismatch["part"])
+    axis.set(xlabel="nats (pale: open)", title="KL(Q‖N(0, I))")
+
+
+def _most(rows: pd.DataFrame, limit: int | None) -> tuple[pd.DataFrame, str]:
+    if limit is None or len(rows) <= limit:
+        return rows, ""
+    kept = rows.nlargest(limit, "kl").sort_values("dimension")
+    return kept, f"; the {limit} with most KL of {len(rows)}, all are in --csv"
+
+
+def _cells(rows: pd.DataFrame, columns: dict[str, str]) -> tuple[list[str], list[list[str]]]:
+    present = [name for name in columns if name in rows]
+    return [columns[name] for name in present], [_row(row, present) for row in rows.to_dict("records")]
+
+
+def _row(row: dict[str, Any], names: Sequence[str]) -> list[str]:
+    return [_text(row[name]) for name in names]
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bool | np.bool_):
+        return "yes" if value else "no"
+    if isinstance(value, float | np.floating):
+        if abs(value) < 5e-4:
+            return "0" if abs(value) < 1e-9 else f"{value:.0e}"
+        return f"{value:.3f}" if abs(value) < 1000 else f"{value:.3g}"
+    return str(value)

@@ -1,0 +1,1 @@
+"""From public hosts, folders and seeds to arrays of images."""

@@ -1,0 +1,1 @@
+"""From tables to verdicts, and whether a rerun agrees with what was published."""

@@ -1,0 +1,1 @@
+"""Figures: functions from tidy tables to matplotlib figures."""

@@ -1,0 +1,228 @@
+"""The sentence under each figure: what it shows, in numbers selected from the tables that the figure shows.
+
+The report's captions include these sentences, so that a caption cannot disagree with its picture. They are
+written in reStructuredText, one paragraph each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from .rows import RUN_KEYS, chosen_rows, image_rows, latent_groups, of_weight, one_seed, weights_of
+from .samplers import STEPS, excess_over_heldout, one_judge, rungs, shown_cells
+from .style import complete_style, weight_label
+
+NOTHING = "There is nothing to report: {}."
+
+
+def _runs(rows: pd.DataFrame) -> str:
+    """Say how many models of how many cells stand behind a number."""
+    keys = [name for name in RUN_KEYS if name in rows]
+    models = len(rows[keys].drop_duplicates())
+    cells = len(rows[[name for name in keys if name != "seed"]].drop_duplicates())
+    seeds = rows["seed"].nunique()
+    return (
+        f"{models} model{'s' if models != 1 else ''} ({cells} cell{'s' if cells != 1 else ''}, "
+        f"{seeds} seed{'s' if seeds != 1 else ''})"
+    )
+
+
+def _range(values: pd.Series, digits: str = ".3g") -> str:
+    low, high = values.min(), values.max()
+    return f"{low:{digits}}" if low == high else f"{low:{digits}} to {high:{digits}}"
+
+
+def _by_weight(rows: pd.DataFrame, column: str) -> str:
+    """List the medians of `column` by KL weight."""
+    parts = [
+        f"{of_weight(rows, weight)[column].median():.3g} at β = {weight_label(weight)}" for weight in weights_of(rows)
+    ]
+    return ", ".join(parts)
+
+
+def _inactive_models(moments: pd.DataFrame, settings: Mapping[str, Any]) -> str:
+    """Say how many models have no active dimension, if any."""
+    rows = chosen_rows(image_rows(moments), settings)
+    keys = [name for name in RUN_KEYS if name in rows]
+    used = rows.groupby(keys, dropna=False)["active"].any()
+    return "" if used.all() else f" {(~used).sum()} of {len(used)} models have no active dimension."
+
+
+def _active(moments: pd.DataFrame, settings: Mapping[str, Any], **other: str) -> pd.DataFrame:
+    rows = chosen_rows(image_rows(moments), settings, **other)
+    return rows[rows["active"]] if len(rows) else rows
+
+
+def kurtosis_by_kl_weight(tables: Mapping[str, pd.DataFrame], settings: Mapping[str, Any]) -> str:
+    """Say how many active dimensions have an interval outside 3 ± margin, and the medians by KL weight."""
+    active, margin = _active(tables["moments"], settings), settings["kurtosis_margin"]
+    if active.empty:
+        return NOTHING.format("no latent dimension is active")
+    outside = (active["kurtosis_low"] > 3 + margin) | (active["kurtosis_high"] < 3 - margin)
+    text = (
+        f"In {_runs(active)}, {outside.sum()} of {len(active)} active dimensions have their interval outside "
+        f"3 ± {margin:g} ({settings['split']} split); kurtosis runs from {_range(active['kurtosis'])}, "
+        f"with medians {_by_weight(active, 'kurtosis')}."
+    ) + _inactive_models(tables["moments"], settings)
+    controls = tables.get("controls")
+    if controls is not None and len(controls):
+        expected = controls["expected_excess_kurtosis"]
+        inside = (controls["low"] <= expected) & (expected <= controls["high"])
+        text += f" On the controls, {inside.sum()} of {len(controls)} intervals hold the theory's value."
+    return text
+
+
+def kurtosis_by_activity(tables: Mapping[str, pd.DataFrame], settings: Mapping[str, Any]) -> str:
+    """Say how inactive dimensions differ from active ones, and how near to the bound any of them comes."""
+    rows = chosen_rows(image_rows(tables["moments"]), settings, form="canonical")
+    if rows.empty:
+        return NOTHING.format("no model in this experiment")
+    parts = [
+        f"the {len(group)} {name} dimensions have kurtosis {_range(group['kurtosis'])}"
+        for name, group in (("active", rows[rows["active"]]), ("inactive", rows[~rows["active"]]))
+        if len(group)
+    ]
+    slack = (rows["kurtosis"] - rows["kurtosis_bound"]).min()
+    return f"In {_runs(rows)}, {' and '.join(parts)}; the least distance from the bound is {slack:.3g}."
+
+
+def kurtosis_terms(tables: Mapping[str, pd.DataFrame], settings: Mapping[str, Any]) -> str:
+    """Give each term's median over the active dimensions."""
+    active = _active(tables["moments"], settings)
+    if active.empty:
+        return NOTHING.format("no latent dimension is active")
+    names = {
+        "term_means": "shape of the means",
+        "term_covariance": "spread tied to position",
+        "term_scale": "scale mixing",
+    }
+    parts = [f"{text} {active[name].median():+.3g}" for name, text in names.items()]
+    return f"Medians over the {len(active)} active dimensions of {_runs(active)}: {', '.join(parts)}."
+
+
+def variance_law(tables: Mapping[str, pd.DataFrame], settings: Mapping[str, Any]) -> str:
+    """Give the largest |E z² − 1| and |E z|, raw and canonical."""
+    parts = []
+    for form in ("raw", "canonical"):
+        active = _active(tables["moments"], settings, form=form)
+        if active.empty:
+            return NOTHING.format("no latent dimension is active")
+        square, mean = (active["second_moment"] - 1).abs(), active["mean"].abs()
+        parts.append(
+            f"{form}, \\|E[z²] − 1\\| has median {square.median():.2g} and is at most {square.max():.2g}, "
+            f"and \\|E[z]\\| is at most {mean.max():.2g}"
+        )
+    return f"Over the active dimensions of {_runs(active)} ({settings['split']} split): {'; '.join(parts)}."
+
+
+def active_dimensions(tables: Mapping[str, pd.DataFrame], settings: Mapping[str, Any]) -> str:
+    """Give the count of active dimensions by cell."""
+    rows = chosen_rows(image_rows(tables["moments"]), settings, form="raw")
+    if rows.empty:
+        return NOTHING.format("no model in this experiment")
+    parts = []
+    for label, group in latent_groups(rows):
+        runs = group.groupby(["kl_weight", "seed"], dropna=False)["active"].sum().reset_index()
+        parts.append(f"{label}: {_by_weight(runs, 'active')}")
+    return f"Median count over seeds of dimensions with mean KL > 0.05 nat — {'; '.join(parts)}."
+
+
+def rate_distortion(tables: Mapping[str, pd.DataFrame], settings: Mapping[str, Any]) -> str:
+    """Give rate and distortion by KL weight at the last epoch."""
+    rows = image_rows(tables["training"])
+    if rows.empty:
+        return NOTHING.format("no training history")
+    keys = [name for name in RUN_KEYS if name in rows]
+    last = rows.sort_values("epoch").groupby(keys, dropna=False).tail(1)
+    return (
+        f"At the last epoch of {_runs(last)}, the rate's median is {_by_weight(last, 'kl')} nats; "
+        f"the distortion's is {_by_weight(last, 'reconstruction')} nats."
+    )
+
+
+def marginals(tables: Mapping[str, pd.DataFrame], settings: Mapping[str, Any]) -> str:
+    """Give the KL of the most and the least normal dimensions to N(0, 1)."""
+    rows = _active(tables["marginals"], settings)
+    if rows.empty:
+        return NOTHING.format("no latent dimension is active")
+    keys = [name for name in RUN_KEYS if name in rows]
+    runs = rows.groupby(keys, dropna=False)["kl"]
+    return (
+        f"In {_runs(rows)} ({settings['split']} split, {settings['form']} form), KL(q\\ :sub:`j`\\ ‖N(0, 1)) "
+        f"of the most normal active dimension is {_range(runs.min(), '.2g')} nat, of the least normal one "
+        f"{_range(runs.max(), '.2g')} nat."
+    )
+
+
+def latent_map(tables: Mapping[str, pd.DataFrame], settings: Mapping[str, Any]) -> str:
+    """Say which models are drawn."""
+    rows = image_rows(tables["latent_ellipses"])
+    if rows.empty:
+        return NOTHING.format("no model has a latent size of 2")
+    weights = ", ".join(weight_label(weight) for weight in weights_of(rows))
+    seed = one_seed(rows, settings)["seed"].iloc[0]
+    return f"Drawn: seed {seed}, KL weights {weights}, of {_runs(rows)} with a latent size of 2."
+
+
+def divergence(tables: Mapping[str, pd.DataFrame], settings: Mapping[str, Any]) -> str:
+    """Give the certified bounds, and how many brackets are identified."""
+    rows = chosen_rows(image_rows(tables["divergence"]), settings)
+    if rows.empty:
+        return NOTHING.format("no model in this experiment")
+    bound, threshold = rows["certified_gmm"].dropna(), settings["divergence_threshold"]
+    if bound.empty:
+        part = _range(rows["dimension_wise_kl"])
+        return f"Without held-out posteriors nothing is certified; the marginals alone account for {part} nats."
+    return (
+        f"In {_runs(rows)} ({settings['form']} form), {(bound >= threshold).sum()} of {len(rows)} certified "
+        f"lower bounds reach {threshold:g} nat; they run from {_range(bound)} nats, with medians "
+        f"{_by_weight(rows, 'certified_gmm')}. {rows['identified'].sum()} brackets are narrower than 1 nat. "
+        f"The marginals alone account for {_range(rows['dimension_wise_kl'])} nats."
+    )
+
+
+def sampler_split(tables: Mapping[str, pd.DataFrame], settings: Mapping[str, Any]) -> str:
+    """Give each cause's median step in Fréchet distance over the models."""
+    rows = one_judge(image_rows(tables["samplers"]), settings)
+    if rows.empty or not (rows["sampler"] == "q_heldout").any():
+        return NOTHING.format("no sampler was scored")
+    level, parts = excess_over_heldout(rows), []
+    for cause, start, end in rungs(rows, settings):
+        step = level[start] - level[end]
+        parts.append(f"{STEPS[cause][0]} {step.median():+.3g} (better in {(step > 0).sum()} of {step.count()} models)")
+    judge = f", judge {rows['judge'].iloc[0]}" if "judge" in rows else ""
+    return f"Median fall of the Fréchet distance over {_runs(rows)}{judge}: {', '.join(parts)}."
+
+
+FINDINGS: dict[str, Callable[[Mapping[str, pd.DataFrame], Mapping[str, Any]], str]] = {
+    "kurtosis_by_kl_weight": kurtosis_by_kl_weight,
+    "kurtosis_by_activity": kurtosis_by_activity,
+    "kurtosis_terms": kurtosis_terms,
+    "variance_law": variance_law,
+    "active_dimensions": active_dimensions,
+    "rate_distortion": rate_distortion,
+    "marginals": marginals,
+    "latent_map": latent_map,
+    "divergence": divergence,
+    "sampler_split": sampler_split,
+}
+
+
+def sampler_plates(cells: Sequence[Mapping[str, Any]], settings: Mapping[str, Any]) -> str:
+    """Say which cells' images are shown."""
+    shown = shown_cells(cells, settings)
+    if shown.empty:
+        return NOTHING.format("no sampler drew an image")
+    parts = [
+        f"{label} with β = {', '.join(weight_label(w) for w in weights_of(group))}"
+        for label, group in latent_groups(shown)
+    ]
+    return f"Shown are decoder means, seed {shown['seed'].iloc[0]}: {'; '.join(parts)}; one decoder per block."
+
+
+def describe(name: str, tables: Mapping[str, pd.DataFrame], style: Mapping[str, Any] | None) -> str:
+    """Return the finding of a figure of tables, as one line of reStructuredText."""
+    return FINDINGS[name](tables, complete_style(style)) + "\n"

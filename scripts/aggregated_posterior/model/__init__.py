@@ -1,0 +1,1 @@
+"""The variational autoencoder: module, objective, training, encoding."""
