@@ -12,8 +12,6 @@ COLLECTED = {
     "latent_density": ("latent_density.csv", MAP_CELLS),
     "latent_ellipses": ("latent_ellipses.csv", MAP_CELLS),
 }
-# The curves that only figures need are not published, for their size.
-CURVES = ("marginal_curves", "latent_density")
 
 
 rule collect_tables:
