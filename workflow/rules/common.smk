@@ -117,6 +117,27 @@ JUDGED_CELLS = [
     cell for cell in IMAGE_CELLS if DATASETS[cell["dataset"]].get("classes")
 ]
 MAP_CELLS = [cell for cell in IMAGE_CELLS if cell["latent_dim"] == 2]
+# A page can hold a dense decoder.
+EXPLORED_CELLS = [
+    cell
+    for cell in MAP_CELLS
+    if cell["architecture"] == "dense" and DATASETS[cell["dataset"]].get("classes")
+]
+
+
+def first_seeds(cells):
+    """One model of each cell, the one with its first seed."""
+    first = {}
+    for cell in cells:
+        first.setdefault(tuple(cell[key] for key in PLACE if key != "seed"), cell)
+    return list(first.values())
+
+
+def spread(cells, count):
+    """At most `count` of these cells, evenly spread over their order."""
+    step = max(1, len(cells) - 1) / max(1, count - 1)
+    chosen = sorted({round(n * step) for n in range(count)})
+    return [cells[n] for n in chosen if n < len(cells)]
 
 
 def training_settings(cell):
@@ -219,6 +240,7 @@ def everything(wildcards):
     }
     wanted = [
         *(f"claims.{suffix}" for suffix in ("json", "md", "html")),
+        "index.html",
         *(f"tables/{table}.csv" for table in [*COLLECTED, "controls"]),
         *(f"figures/{name}.rst" for name in DRAWN),
         *(f"data/{dataset}.safetensors" for dataset in unique("dataset", TRAINED)),
