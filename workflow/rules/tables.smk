@@ -142,7 +142,6 @@ rule collect_controls:
 rule check_claims:
     input:
         moments=rules.collect_moments.output.table,
-        marginals=rules.collect_marginals.output.table,
         divergence=rules.collect_divergence.output.table,
         samplers=rules.collect_samplers.output.table,
         controls=rules.collect_controls.output.table,
@@ -160,6 +159,7 @@ rule check_claims:
             category="Claims",
             labels={"table": "verdicts", "format": "HTML"},
         ),
+        judges=f"{TABLES}/judges.csv",
     log:
         "logs/{experiment}/check_claims.log",
     cache: True
@@ -167,7 +167,6 @@ rule check_claims:
         "../../environment.yml"
     params:
         ledger=CLAIMS,
-        seed=0,
         code=code("check_claims"),
         cache_key=cache_key,
     script:
