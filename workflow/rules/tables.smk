@@ -62,10 +62,7 @@ rule collect_controls:
 
 rule check_claims:
     input:
-        **{
-            table: table_path(table)
-            for table in ("moments", "marginals", "divergence", "samplers", "controls")
-        },
+        **tables("moments", "divergence", "samplers", "controls"),
     output:
         claims="results/{experiment}/claims.json",
         text=report(
@@ -80,6 +77,7 @@ rule check_claims:
             category="Claims",
             labels={"table": "verdicts", "format": "HTML"},
         ),
+        judges=f"{TABLES}/judges.csv",
     log:
         "logs/{experiment}/check_claims.log",
     cache: True
@@ -88,6 +86,5 @@ rule check_claims:
     params:
         **keyed("check_claims"),
         ledger=CLAIMS,
-        seed=0,
     script:
         "../../scripts/check_claims.py"
