@@ -2,7 +2,7 @@
 
 from aggregated_posterior.evidence.claims import Evidence, evaluate
 from aggregated_posterior.evidence.judges import agreement
-from aggregated_posterior.evidence.verdicts import markdown, page, verdict_table
+from aggregated_posterior.evidence.verdicts import markdown, page, substitutions, verdict_table
 from aggregated_posterior.pipeline.scripting import script_log
 from aggregated_posterior.storage import read_table, write_json, write_table, write_text
 
@@ -16,7 +16,9 @@ which verdict: `docs/ledger.md`.
 """
 
 
-def check_claims(tables: dict[str, str], claims: str, text: str, html: str, judges: str, ledger: dict) -> None:
+def check_claims(
+    tables: dict[str, str], claims: str, text: str, html: str, quoted: str, judges: str, ledger: dict
+) -> None:
     """Write the claims as JSON, as Markdown and as one HTML table, and whether the judges agree as CSV."""
     evidence = Evidence(**{name: read_table(path) for name, path in tables.items()}, ledger=ledger)
     verdicts = evaluate(evidence)
@@ -24,6 +26,7 @@ def check_claims(tables: dict[str, str], claims: str, text: str, html: str, judg
     write_json(claims, [verdict.as_dict() for verdict in verdicts])
     write_text(text, PREAMBLE.format(experiment=evidence.moments["experiment"].iloc[0]) + markdown(table))
     write_text(html, page(table))
+    write_text(quoted, substitutions(verdicts))
     write_table(judges, agreement(evidence.samplers))
 
 
@@ -34,6 +37,7 @@ if __name__ == "__main__":
             claims=snakemake.output.claims,
             text=snakemake.output.text,
             html=snakemake.output.page,
+            quoted=snakemake.output.quoted,
             judges=snakemake.output.judges,
             ledger=snakemake.params.ledger,
         )

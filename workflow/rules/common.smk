@@ -14,6 +14,7 @@ sys.path[:0] = [str(SCRIPTS), str(WORKFLOW)]
 from aggregated_posterior.pipeline import configuration
 from aggregated_posterior.data.archives import list_files
 from aggregated_posterior.data.idx import IDX_FILES
+from aggregated_posterior.evidence.tables import activity_label
 from aggregated_posterior.pipeline.code_digest import code_digest
 from aggregated_posterior.pipeline.schemas import (
     load_registry,
@@ -239,7 +240,7 @@ def everything(wildcards):
         ("latent_density.csv", "latent_ellipses.csv"): MAP_CELLS,
     }
     wanted = [
-        *(f"claims.{suffix}" for suffix in ("json", "md", "html")),
+        *(f"claims.{suffix}" for suffix in ("json", "md", "html", "rst")),
         "index.html",
         *(f"tables/{table}.csv" for table in [*COLLECTED, "controls"]),
         *(f"figures/{name}.rst" for name in DRAWN),

@@ -77,14 +77,16 @@ rule check_claims:
             category="Claims",
             labels={"table": "verdicts", "format": "HTML"},
         ),
-        judges=f"{TABLES}/judges.csv",
+        # The verdicts as the captions of figures quote them.
+        quoted="results/{experiment}/claims.rst",
+        judges=table_path("judges"),
     log:
         "logs/{experiment}/check_claims.log",
     cache: True
     conda:
         "../../environment.yml"
     params:
-        **keyed("check_claims"),
         ledger=CLAIMS,
+        **keyed("check_claims"),
     script:
         "../../scripts/check_claims.py"

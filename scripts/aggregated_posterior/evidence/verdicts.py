@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from ..text import for_rest
+
 from .limits import Limits
 
 # `reported`: measured, and no threshold to compare with. `not tested`: the experiment has nothing to measure it by.
@@ -102,6 +104,14 @@ def markdown(table: pd.DataFrame) -> str:
     # A bar inside a cell would end it.
     lines += ["| " + " | ".join(str(cell).replace("|", "\\|") for cell in row) + " |" for row in table.to_numpy()]
     return "\n".join(lines) + "\n"
+
+
+def substitutions(verdicts: Sequence[Verdict]) -> str:
+    """One reStructuredText substitution for each claim, so that a caption's |C4| reads this experiment's verdict."""
+    return "".join(
+        f".. |{verdict.id}| replace:: **{verdict.verdict}**{': ' if verdict.size else ''}{for_rest(verdict.size)}\n"
+        for verdict in verdicts
+    )
 
 
 def page(table: pd.DataFrame) -> str:
