@@ -106,6 +106,12 @@ def listed(names: Iterable[object], most: int = MOST) -> str:
     return ", ".join(shown) + (f" and {more:,} more" if more else "")
 
 
+def reason(error: BaseException) -> str:
+    """Why something failed, in a few words for a message: the system's words for it, or the error's first line."""
+    words = getattr(error, "strerror", None) or next(iter(str(error).strip().splitlines()), "")
+    return for_terminal(words, 200) or type(error).__name__
+
+
 def _is_number(text: str) -> bool:
     try:
         float(text)

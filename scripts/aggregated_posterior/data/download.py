@@ -120,7 +120,7 @@ def fetch_file(
                 return
     told = "; ".join(f"{address}: {reason}" for address, reason in reasons.items()) or "no host is known"
     raise DataError(
-        f"{dataset}: {output.name} could not be fetched ({told})\n"
+        f"{dataset}: {output.name} could not be fetched ({told}); "
         f"put the files in a folder and name it: mirror in the config or {MIRROR_VARIABLE} in the environment"
     )
 
