@@ -11,6 +11,7 @@ from typing import Any
 
 import pandas as pd
 
+from ..text import for_rest
 from .rows import RUN_KEYS, chosen_rows, image_rows, latent_groups, of_weight, one_seed, weights_of
 from .samplers import STEPS, excess_over_heldout, one_judge, rungs, shown_cells
 from .style import complete_style, weight_label
@@ -126,7 +127,7 @@ def active_dimensions(tables: Mapping[str, pd.DataFrame], settings: Mapping[str,
     parts = []
     for label, group in latent_groups(rows):
         runs = group.groupby(["kl_weight", "seed"], dropna=False)["active"].sum().reset_index()
-        parts.append(f"{label}: {_by_weight(runs, 'active')}")
+        parts.append(f"{for_rest(label)}: {_by_weight(runs, 'active')}")
     return f"Median count over seeds of dimensions with mean KL > 0.05 nat — {'; '.join(parts)}."
 
 
@@ -193,7 +194,7 @@ def sampler_split(tables: Mapping[str, pd.DataFrame], settings: Mapping[str, Any
     for cause, start, end in rungs(rows, settings):
         step = level[start] - level[end]
         parts.append(f"{STEPS[cause][0]} {step.median():+.3g} (better in {(step > 0).sum()} of {step.count()} models)")
-    judge = f", judge {rows['judge'].iloc[0]}" if "judge" in rows else ""
+    judge = f", judge {for_rest(rows['judge'].iloc[0])}" if "judge" in rows else ""
     return f"Median fall of the Fréchet distance over {_runs(rows)}{judge}: {', '.join(parts)}."
 
 
@@ -217,7 +218,7 @@ def sampler_plates(cells: Sequence[Mapping[str, Any]], settings: Mapping[str, An
     if shown.empty:
         return NOTHING.format("no sampler drew an image")
     parts = [
-        f"{label} with β = {', '.join(weight_label(w) for w in weights_of(group))}"
+        f"{for_rest(label)} with β = {', '.join(weight_label(w) for w in weights_of(group))}"
         for label, group in latent_groups(shown)
     ]
     return f"Shown are decoder means, seed {shown['seed'].iloc[0]}: {'; '.join(parts)}; one decoder per block."

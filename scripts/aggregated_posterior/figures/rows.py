@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from ..text import for_figure
+
 RUN_KEYS = ["experiment", "dataset", "architecture", "likelihood", "latent_dim", "kl_weight", "seed"]
 CONTROL_PREFIX = "control_"
 
@@ -57,7 +59,7 @@ def model_groups(table: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
     groups = []
     for values, rows in table.groupby(names, sort=True):
         words = [value for name, value in zip(names, values, strict=True) if name in shown and value]
-        groups.append((", ".join(words).replace("_", " "), rows))
+        groups.append((for_figure(", ".join(words).replace("_", " ")), rows))
     return groups
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ..storage import DataError
-from ..text import listed, reason, shortened
+from ..text import listed, reason, shortened, visible
 
 # No configuration comes near these; a file that does is a mistake, or made to fill the memory.
 LARGEST_FILE = 1024**2
@@ -170,7 +170,7 @@ def _count_values(node: Any, known: dict[Any, int | None]) -> int:
 
 
 def check_schema(document: Any, schema: Mapping[str, Any], source: str | Sequence[tuple[str, Any]]) -> None:
-    """Check a document against a JSON schema (draft 2020-12), and that its numbers are finite.
+    """Check a document against a JSON schema (draft 2020-12), that its numbers are finite and its texts can be shown.
 
     Stricter than JSON schema in two ways that a reader of YAML expects: 1.0 is no integer, and a pattern's end is the
     text's end, not the place before a last line break.
@@ -183,7 +183,11 @@ def check_schema(document: Any, schema: Mapping[str, Any], source: str | Sequenc
     Raises:
         DataError: The first mistake, unknown keys before wrong values, in one line that names file and key.
     """
-    for place, value in _numbers(document, ()):
+    for place, value in _values(document, ()):
+        if isinstance(value, str):
+            if problem := _harm(value):
+                raise _mistake(source, place, f"{_shown(value)} has {problem}")
+            continue
         if isinstance(value, float) and not math.isfinite(value):
             raise _mistake(source, place, f"{value} is no number to count with; write a finite one")
         if abs(value) > LARGEST_NUMBER:
@@ -227,15 +231,27 @@ def _mistake(
     return DataError(f"{name}: {where + ': ' if where else ''}{explanation}")
 
 
-def _numbers(document: Any, place: tuple[Any, ...]) -> Iterator[tuple[tuple[Any, ...], int | float]]:
+def _values(document: Any, place: tuple[Any, ...]) -> Iterator[tuple[tuple[Any, ...], int | float | str]]:
+    """Every number and text of a document, keys included, with its place."""
     if isinstance(document, Mapping):
         for key, value in document.items():
-            yield from _numbers(value, (*place, key))
+            if isinstance(key, str):
+                yield place, key
+            yield from _values(value, (*place, key))
     elif isinstance(document, list):
         for position, value in enumerate(document):
-            yield from _numbers(value, (*place, position))
-    elif isinstance(document, int | float) and not isinstance(document, bool):
+            yield from _values(value, (*place, position))
+    elif isinstance(document, int | float | str) and not isinstance(document, bool):
         yield place, document
+
+
+def _harm(text: str) -> str | None:
+    """Say what in a text could act where it is shown; a report keeps settings within an HTML script."""
+    if visible(text.replace("\n", " "), len(text)) != text.replace("\n", " "):
+        return "characters that cannot be shown; remove them"
+    if "</" in text or "<!--" in text:
+        return "the end of an HTML element in it; write it without </ and <!--"
+    return None
 
 
 @functools.cache
