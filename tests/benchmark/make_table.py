@@ -87,7 +87,7 @@ def rows(records: list[dict]) -> list[str]:
 
 def measured(rule: str) -> str:
     """The script whose start-up stands for this rule's: those that collect, and those that plot, import the same."""
-    shared = {"collect": "collect_moments", "plot": "plot_kurtosis_terms"}
+    shared = {"collect": "collect_tables", "plot": "plot_kurtosis_terms"}
     return shared.get(rule.split("_")[0], rule)
 
 

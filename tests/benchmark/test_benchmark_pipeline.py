@@ -27,7 +27,7 @@ SCRIPTS = [
     "measure_divergence",
     "measure_latent_map",
     "score_samplers",
-    "collect_moments",
+    "collect_tables",
     "check_claims",
     "plot_kurtosis_terms",
 ]

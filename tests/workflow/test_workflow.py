@@ -56,10 +56,10 @@ def test_both_doors_plan_the_same(fresh):
 @pytest.mark.parametrize(
     ("module", "old", "new", "expected"),
     [
-        ("samplers", "", "UNUSED = 1\n", {"score_samplers": 2}),
-        ("gauge", "", "UNUSED = 1\n", {**STATISTICS, "measure_latent_map": 2, "score_samplers": 2}),
-        ("configuration", "", "UNUSED = 1\n", {}),
-        ("control_comparison", "", "UNUSED = 1\n", {"collect_controls": 1}),
+        ("generation/samplers", "", "UNUSED = 1\n", {"score_samplers": 2}),
+        ("posterior/gauge", "", "UNUSED = 1\n", {**STATISTICS, "measure_latent_map": 2, "score_samplers": 2}),
+        ("pipeline/configuration", "", "UNUSED = 1\n", {}),
+        ("evidence/controls", "", "UNUSED = 1\n", {"collect_controls": 1}),
     ],
 )
 def test_editing_a_library_module_reruns_the_rules_that_import_it(clone, module, old, new, expected):

@@ -1,5 +1,7 @@
 # Many models as one stacked computation, for a GPU that a single model leaves idle: takes the place of train_vae where
 # the configuration has `batches: {enabled: true}`. Its files are those of train_vae.
+#   needs  data/{dataset}.safetensors
+#   makes  vae.safetensors, history.csv beside each model
 from aggregated_posterior.model.batches import batches
 
 # One rule per batch, since a rule's outputs cannot depend on its wildcards. The loop ends before it begins unless
@@ -40,9 +42,8 @@ for number, cells in enumerate(BATCHES):
             runtime=lambda wildcards, attempt: 120 * attempt,
             gpu=config["batches"]["gpu"],
         params:
+            **keyed("train_vae_batch"),
             settings=[training_settings(cell) for cell in cells],
             device=lambda w, resources: "cuda" if resources.gpu else "cpu",
-            code=code("train_vae_batch"),
-            cache_key=cache_key,
         script:
             "../../scripts/train_vae_batch.py"

@@ -13,6 +13,7 @@ sys.path[:0] = [str(SCRIPTS), str(WORKFLOW)]
 
 from aggregated_posterior.pipeline import configuration
 from aggregated_posterior.data.archives import list_files
+from aggregated_posterior.data.idx import IDX_FILES
 from aggregated_posterior.pipeline.code_digest import code_digest
 from aggregated_posterior.pipeline.schemas import (
     attributed,
@@ -89,6 +90,11 @@ def one_of(values):
 def column(key, cells=None):
     """The values of one key over all models, as strings."""
     return [str(cell[key]) for cell in (CELLS if cells is None else cells)]
+
+
+def unique(key, cells):
+    """The different values of one key over some models, sorted."""
+    return sorted(set(column(key, cells)))
 
 
 def model_file(name, cell):
@@ -171,12 +177,11 @@ def cache_key(wildcards, input):
     return {"wildcards": dict(wildcards.items()), "input": paths}
 
 
-IDX_FILES = {
-    "images_train": "train-images-idx3-ubyte.gz",
-    "labels_train": "train-labels-idx1-ubyte.gz",
-    "images_test": "t10k-images-idx3-ubyte.gz",
-    "labels_test": "t10k-labels-idx1-ubyte.gz",
-}
+def keyed(rule_name):
+    """The two params that every cached rule has besides its own."""
+    return {"code": code(rule_name), "cache_key": cache_key}
+
+
 DOWNLOADED = [name for name, entry in DATASETS.items() if entry["kind"] == "idx"]
 
 
@@ -194,9 +199,14 @@ def raw_files(wildcards):
     return {}
 
 
+def table_path(name):
+    """The path of one of the experiment's tables."""
+    return f"results/{{experiment}}/tables/{name}.csv"
+
+
 def tables(*names):
     """The named tables as named inputs."""
-    return {name: f"results/{{experiment}}/tables/{name}.csv" for name in names}
+    return {name: table_path(name) for name in names}
 
 
 def figure(name, category):
@@ -218,3 +228,35 @@ def figure(name, category):
         "png": shown("png"),
         "finding": f"{path}.rst",
     }
+
+
+def everything(wildcards):
+    """All that the experiment makes, what lies between images and verdicts too.
+
+    Snakemake does not miss a file that was removed from between two that are there.
+    """
+    of_models = {
+        ("vae.safetensors", "history.csv"): TRAINED,
+        ("posteriors.safetensors", "divergence.json"): CELLS,
+        ("moments.csv", "marginals.csv", "marginal_curves.csv"): CELLS,
+        ("samplers.csv", "sample_plates.safetensors"): JUDGED_CELLS,
+        ("latent_density.csv", "latent_ellipses.csv"): MAP_CELLS,
+    }
+    wanted = [
+        *(f"claims.{suffix}" for suffix in ("json", "md", "html")),
+        *(f"tables/{table}.csv" for table in [*COLLECTED, "controls"]),
+        *(f"figures/{name}.rst" for name in DRAWN),
+        *(f"data/{dataset}.safetensors" for dataset in unique("dataset", TRAINED)),
+        *(
+            f"judges/{dataset}/judge_{seed}.safetensors"
+            for dataset in unique("dataset", JUDGED_CELLS)
+            for seed in JUDGE_SEEDS
+        ),
+    ]
+    files = [
+        path
+        for names, cells in of_models.items()
+        for name in names
+        for path in model_files(name, cells)
+    ]
+    return [*map(experiment_file, wanted), *FIGURES, *files]

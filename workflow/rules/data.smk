@@ -1,4 +1,6 @@
-# From public hosts to one file of images per data set.
+# From public hosts, folders and seeds to one file of images per data set.
+#   needs  config/datasets.yaml, the internet or a mirror
+#   makes  resources/*, data/{dataset}.safetensors
 
 
 rule download_dataset:
@@ -15,12 +17,11 @@ rule download_dataset:
         mem_mb=500,
         runtime=30,
     params:
+        **keyed("download_dataset"),
         settings=lambda w: {
             "dataset": w.dataset,
             **{key: DATASETS[w.dataset][key] for key in ("files", "hosts")},
         },
-        code=code("download_dataset"),
-        cache_key=cache_key,
     script:
         "../../scripts/download_dataset.py"
 
@@ -39,12 +40,11 @@ rule prepare_dataset:
         mem_mb=1500,
         runtime=10,
     params:
+        **keyed("prepare_dataset"),
         settings=lambda w: {
             "dataset": w.dataset,
             "entry": without_prose(DATASETS[w.dataset]),
             "seed": 0,
         },
-        code=code("prepare_dataset"),
-        cache_key=cache_key,
     script:
         "../../scripts/prepare_dataset.py"

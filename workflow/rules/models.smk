@@ -1,4 +1,6 @@
-# From images to posteriors. Everything left of the posterior file needs torch, everything right of it only arrays.
+# From images to models and from models to posteriors.
+#   needs  data/{dataset}.safetensors, or posteriors of the user's own
+#   makes  vae.safetensors, history.csv, posteriors.safetensors beside each model
 DATA = "results/{experiment}/data/{dataset}.safetensors"
 
 
@@ -23,11 +25,10 @@ rule train_vae:
         runtime=lambda wildcards, attempt: 60 * attempt,
         gpu=0,
     params:
+        **keyed("train_vae"),
         settings=lambda w: training_settings(cell_of(w)),
         # In the params and not only in the resources, since a GPU's last bits differ and caches must not mix them.
         device=lambda w, resources: "cuda" if resources.gpu else "cpu",
-        code=code("train_vae"),
-        cache_key=cache_key,
     script:
         "../../scripts/train_vae.py"
 
@@ -50,8 +51,7 @@ rule encode_posteriors:
         mem_mb=1500,
         runtime=10,
     params:
-        code=code("encode_posteriors"),
-        cache_key=cache_key,
+        **keyed("encode_posteriors"),
     script:
         "../../scripts/encode_posteriors.py"
 
@@ -72,8 +72,7 @@ rule prepare_posteriors:
         mem_mb=1500,
         runtime=10,
     params:
+        **keyed("prepare_posteriors"),
         latent_dim=lambda w: int(w.latent_dim),
-        code=code("prepare_posteriors"),
-        cache_key=cache_key,
     script:
         "../../scripts/prepare_posteriors.py"

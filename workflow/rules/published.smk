@@ -1,4 +1,6 @@
 # Does this run agree with the published one? Asked for by name (`snakemake verify`), never by `all`.
+#   needs  results/published/{experiment}/*, and all that the experiment makes
+#   makes  verification.md
 PUBLISHED = f"results/published/{EXPERIMENT}"
 
 
@@ -10,7 +12,7 @@ rule check_published:
             str(path) for path in Path(PUBLISHED).rglob("*") if path.is_file()
         ),
         claims=rules.check_claims.output,
-        tables=list(TABLE.values()),
+        tables=[*rules.collect_tables.output, *rules.collect_controls.output],
         figures=FIGURES,
         models=model_files("posteriors.safetensors"),
     output:
@@ -24,10 +26,9 @@ rule check_published:
         mem_mb=1000,
         runtime=10,
     params:
+        **keyed("check_published"),
         own=lambda w: f"results/{w.experiment}",
         published=lambda w: f"results/published/{w.experiment}",
-        code=code("check_published"),
-        cache_key=cache_key,
     script:
         "../../scripts/check_published.py"
 

@@ -1,4 +1,6 @@
 # Does the mismatch matter for generation? Judges, and the ladder of samplers that they score.
+#   needs  data/{dataset}.safetensors, vae.safetensors, posteriors.safetensors
+#   makes  judges/{dataset}/*.safetensors; samplers.csv, sample_plates.safetensors beside each model
 JUDGES = config["judges"]
 
 
@@ -17,6 +19,7 @@ rule train_judge:
         mem_mb=1500,
         runtime=lambda wildcards, attempt: 30 * attempt,
     params:
+        **keyed("train_judge"),
         settings=lambda w: {
             **{
                 key: JUDGES[key]
@@ -29,8 +32,6 @@ rule train_judge:
             },
             "seed": int(w.seed),
         },
-        code=code("train_judge"),
-        cache_key=cache_key,
     script:
         "../../scripts/train_judge.py"
 
@@ -57,8 +58,7 @@ rule score_samplers:
         mem_mb=4000,
         runtime=lambda wildcards, attempt: 30 * attempt,
     params:
+        **keyed("score_samplers"),
         settings={**config["samplers"], "seed": 0},
-        code=code("score_samplers"),
-        cache_key=cache_key,
     script:
         "../../scripts/score_samplers.py"

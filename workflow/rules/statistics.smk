@@ -1,4 +1,6 @@
 # Exact statistics of Q(z): only arrays from here on.
+#   needs  posteriors.safetensors
+#   makes  moments.csv, marginals.csv, marginal_curves.csv, divergence.json, latent maps beside each model
 POSTERIORS = f"{MODEL}/posteriors.safetensors"
 STATISTICS = config["statistics"]
 
@@ -18,14 +20,13 @@ rule compute_moments:
         mem_mb=1000,
         runtime=10,
     params:
+        **keyed("compute_moments"),
         settings={
             "active_threshold": STATISTICS["active_threshold"],
             "confidence": STATISTICS["confidence"],
             "draws": STATISTICS["draws"],
             "seed": 0,
         },
-        code=code("compute_moments"),
-        cache_key=cache_key,
     script:
         "../../scripts/compute_moments.py"
 
@@ -46,9 +47,8 @@ rule measure_marginals:
         mem_mb=1500,
         runtime=lambda wildcards, attempt: 20 * attempt,
     params:
+        **keyed("measure_marginals"),
         settings={"active_threshold": STATISTICS["active_threshold"]},
-        code=code("measure_marginals"),
-        cache_key=cache_key,
     script:
         "../../scripts/measure_marginals.py"
 
@@ -68,6 +68,7 @@ rule measure_divergence:
         mem_mb=2000,
         runtime=lambda wildcards, attempt: 30 * attempt,
     params:
+        **keyed("measure_divergence"),
         settings={
             "points": STATISTICS["divergence_points"],
             "gmm_components": STATISTICS["divergence_components"],
@@ -75,8 +76,6 @@ rule measure_divergence:
             "active_threshold": STATISTICS["active_threshold"],
             "seed": 0,
         },
-        code=code("measure_divergence"),
-        cache_key=cache_key,
     script:
         "../../scripts/measure_divergence.py"
 
@@ -98,7 +97,6 @@ rule measure_latent_map:
         mem_mb=1000,
         runtime=10,
     params:
-        code=code("measure_latent_map"),
-        cache_key=cache_key,
+        **keyed("measure_latent_map"),
     script:
         "../../scripts/measure_latent_map.py"

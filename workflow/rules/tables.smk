@@ -1,117 +1,39 @@
-# One tidy table per kind of observation, and the verdicts drawn from them.
-TABLES = "results/{experiment}/tables"
+# From many models to one tidy table per kind of observation, and to the verdicts drawn from them.
+#   needs  what measuring, training and scoring left beside each model, the controls' data, config/claims.yaml
+#   makes  tables/*.csv, claims.json, claims.md, claims.html
+# Table → the file beside each model that holds its rows, and the models that have one.
+COLLECTED = {
+    "moments": ("moments.csv", CELLS),
+    "training": ("history.csv", TRAINED),
+    "marginals": ("marginals.csv", CELLS),
+    "marginal_curves": ("marginal_curves.csv", CELLS),
+    "divergence": ("divergence.json", CELLS),
+    "samplers": ("samplers.csv", JUDGED_CELLS),
+    "latent_density": ("latent_density.csv", MAP_CELLS),
+    "latent_ellipses": ("latent_ellipses.csv", MAP_CELLS),
+}
+# The curves that only figures need are not published, for their size.
+CURVES = ("marginal_curves", "latent_density")
 
 
-rule collect_moments:
+rule collect_tables:
     input:
-        models=model_files("moments.csv"),
+        **{
+            table: model_files(name, cells)
+            for table, (name, cells) in COLLECTED.items()
+        },
     output:
-        table=f"{TABLES}/moments.csv",
+        **{table: table_path(table) for table in COLLECTED},
     log:
-        "logs/{experiment}/collect_moments.log",
+        "logs/{experiment}/collect_tables.log",
     cache: True
     conda:
         "../../environment.yml"
     params:
-        cells=keys_of(CELLS),
-        code=code("collect_moments"),
-        cache_key=cache_key,
+        **keyed("collect_tables"),
+        cells={table: keys_of(cells) for table, (_, cells) in COLLECTED.items()},
     script:
-        "../../scripts/collect_moments.py"
-
-
-rule collect_training:
-    input:
-        models=model_files("history.csv", TRAINED),
-    output:
-        table=f"{TABLES}/training.csv",
-    log:
-        "logs/{experiment}/collect_training.log",
-    cache: True
-    conda:
-        "../../environment.yml"
-    params:
-        cells=keys_of(TRAINED),
-        code=code("collect_training"),
-        cache_key=cache_key,
-    script:
-        "../../scripts/collect_training.py"
-
-
-rule collect_marginals:
-    input:
-        models=model_files("marginals.csv"),
-        curves=model_files("marginal_curves.csv"),
-    output:
-        table=f"{TABLES}/marginals.csv",
-        curves=f"{TABLES}/marginal_curves.csv",
-    log:
-        "logs/{experiment}/collect_marginals.log",
-    cache: True
-    conda:
-        "../../environment.yml"
-    params:
-        cells=keys_of(CELLS),
-        code=code("collect_marginals"),
-        cache_key=cache_key,
-    script:
-        "../../scripts/collect_marginals.py"
-
-
-rule collect_divergence:
-    input:
-        models=model_files("divergence.json"),
-    output:
-        table=f"{TABLES}/divergence.csv",
-    log:
-        "logs/{experiment}/collect_divergence.log",
-    cache: True
-    conda:
-        "../../environment.yml"
-    params:
-        cells=keys_of(CELLS),
-        code=code("collect_divergence"),
-        cache_key=cache_key,
-    script:
-        "../../scripts/collect_divergence.py"
-
-
-rule collect_samplers:
-    input:
-        models=model_files("samplers.csv", JUDGED_CELLS),
-    output:
-        table=f"{TABLES}/samplers.csv",
-    log:
-        "logs/{experiment}/collect_samplers.log",
-    cache: True
-    conda:
-        "../../environment.yml"
-    params:
-        cells=keys_of(JUDGED_CELLS),
-        code=code("collect_samplers"),
-        cache_key=cache_key,
-    script:
-        "../../scripts/collect_samplers.py"
-
-
-rule collect_latent_maps:
-    input:
-        density=model_files("latent_density.csv", MAP_CELLS),
-        ellipses=model_files("latent_ellipses.csv", MAP_CELLS),
-    output:
-        density=f"{TABLES}/latent_density.csv",
-        ellipses=f"{TABLES}/latent_ellipses.csv",
-    log:
-        "logs/{experiment}/collect_latent_maps.log",
-    cache: True
-    conda:
-        "../../environment.yml"
-    params:
-        cells=keys_of(MAP_CELLS),
-        code=code("collect_latent_maps"),
-        cache_key=cache_key,
-    script:
-        "../../scripts/collect_latent_maps.py"
+        "../../scripts/collect_tables.py"
 
 
 rule collect_controls:
@@ -122,30 +44,28 @@ rule collect_controls:
             for cell in CONTROL_CELLS
         ],
     output:
-        table=f"{TABLES}/controls.csv",
+        table=table_path("controls"),
     log:
         "logs/{experiment}/collect_controls.log",
     cache: True
     conda:
         "../../environment.yml"
     params:
+        **keyed("collect_controls"),
         cells=keys_of(CONTROL_CELLS),
         decoder_variances=[
             cell["training"]["decoder_variance"] for cell in CONTROL_CELLS
         ],
-        code=code("collect_controls"),
-        cache_key=cache_key,
     script:
         "../../scripts/collect_controls.py"
 
 
 rule check_claims:
     input:
-        moments=rules.collect_moments.output.table,
-        marginals=rules.collect_marginals.output.table,
-        divergence=rules.collect_divergence.output.table,
-        samplers=rules.collect_samplers.output.table,
-        controls=rules.collect_controls.output.table,
+        **{
+            table: table_path(table)
+            for table in ("moments", "marginals", "divergence", "samplers", "controls")
+        },
     output:
         claims="results/{experiment}/claims.json",
         text=report(
@@ -166,9 +86,8 @@ rule check_claims:
     conda:
         "../../environment.yml"
     params:
+        **keyed("check_claims"),
         ledger=CLAIMS,
         seed=0,
-        code=code("check_claims"),
-        cache_key=cache_key,
     script:
         "../../scripts/check_claims.py"

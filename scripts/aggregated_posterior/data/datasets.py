@@ -12,16 +12,8 @@ import numpy as np
 
 from ..storage import DataError
 from .controls import draw_control
-from .idx import read_idx
+from .idx import IDX_FILES, read_idx
 from .image_folder import read_image_folder
-
-# The names that MNIST gave its files, and all that follow it.
-IDX_FILES = {
-    "images_train": "train-images-idx3-ubyte.gz",
-    "labels_train": "train-labels-idx1-ubyte.gz",
-    "images_test": "t10k-images-idx3-ubyte.gz",
-    "labels_test": "t10k-labels-idx1-ubyte.gz",
-}
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,14 @@ import numpy as np
 
 from ..storage import DataError
 
+# The names that MNIST gave its files, and all that follow it.
+IDX_FILES = {
+    "images_train": "train-images-idx3-ubyte.gz",
+    "labels_train": "train-labels-idx1-ubyte.gz",
+    "images_test": "t10k-images-idx3-ubyte.gz",
+    "labels_test": "t10k-labels-idx1-ubyte.gz",
+}
+
 GZIP_MAGIC = b"\x1f\x8b"
 UNSIGNED_BYTE = 0x08
 MAXIMUM_DIMENSIONS = 4
