@@ -7,9 +7,12 @@ a report, a table, a figure or a path goes through the function of that place, o
 from __future__ import annotations
 
 import html
+import os
 import re
+import sys
 import unicodedata
 from collections.abc import Iterable
+from pathlib import Path
 
 # A name of 10 000 characters hides the sentence around it.
 LONGEST = 1_000
@@ -110,6 +113,20 @@ def reason(error: BaseException) -> str:
     """Why something failed, in a few words for a message: the system's words for it, or the error's first line."""
     words = getattr(error, "strerror", None) or next(iter(str(error).strip().splitlines()), "")
     return for_terminal(words, 200) or type(error).__name__
+
+
+def prepare_streams() -> None:
+    """Let standard output and error take any text: what their encoding lacks is written out, a closed one swallows it.
+
+    A closed one is opened on the null device, since otherwise the next file that is opened would take its number, and
+    a library's words to standard output would end up in that file.
+    """
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115
+        elif hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _is_number(text: str) -> bool:

@@ -3,6 +3,9 @@
 import csv
 import html.parser
 import io
+import os
+import subprocess
+import sys
 
 import pytest
 
@@ -145,3 +148,33 @@ def test_lists_are_cut_at_ten():
     assert made.startswith("name 0\\n, name 1") and made.endswith("name 9\\n and 2,990 more")
     assert text.listed(["x" * 10_000]).count("x") <= text.LONGEST_NAME
     assert text.listed([]) == "" and text.listed("ab") == "a, b"
+
+
+def test_a_reason_is_one_short_line():
+    assert text.reason(FileNotFoundError(2, "No such file or directory", "a" * 5000)) == "No such file or directory"
+    assert text.reason(ValueError("first\nsecond")) == "first" and text.reason(KeyError()) == "KeyError"
+    for nasty in NASTY.values():
+        assert len(text.reason(ValueError(nasty))) < 1000 and text.reason(ValueError(nasty)).isprintable()
+
+
+@pytest.mark.parametrize(
+    ("encoding", "expected"),
+    [("ascii", b"\\u2500 \\xe9 \\udcff"), ("latin-1", b"\\u2500 \xe9 \\udcff"), ("utf-8", "─ é \\udcff".encode())],
+)
+def test_standard_output_of_any_encoding_takes_any_text(encoding, expected):
+    code = "from aggregated_posterior.text import prepare_streams as p; p(); print('\\u2500 \\xe9 \\udcff')"
+    environment = {**os.environ, "PYTHONIOENCODING": encoding, "PYTHONPATH": "scripts"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, check=True)
+    assert done.stdout.strip() == expected and done.stderr == b""
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
+def test_a_closed_standard_output_is_no_error_and_no_file(tmp_path, closed):
+    code = (
+        "from aggregated_posterior.text import prepare_streams as p; p(); import os; "
+        f"f = open({str(tmp_path / 'a')!r}, 'w'); print('x'); os.system('echo from a library'); f.write('own')"
+    )
+    command = f'"{sys.executable}" -c "{code}" {closed}'
+    done = subprocess.run(["sh", "-c", command], env={**os.environ, "PYTHONPATH": "scripts"}, capture_output=True)
+    assert done.returncode == 0 and b"Traceback" not in done.stderr
+    assert (tmp_path / "a").read_text() == "own"
