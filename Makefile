@@ -34,12 +34,15 @@ $(VENV)/.installed-dev: requirements-dev.txt $(VENV)/.installed
 	@touch $@
 
 reproduce: install ## Run an experiment to figures and verdicts (CONFIG=config/mnist.yaml for MNIST)
+	@$(BIN)/python tools/check_config.py $(CONFIG)
 	$(BIN)/snakemake --cores $(CORES) --configfile $(CONFIG)
 
 resume: install ## Finish a run that was interrupted, whatever stopped it (CONFIG= as for reproduce)
+	@$(BIN)/python tools/check_config.py $(CONFIG)
 	$(BIN)/python tools/resume.py --cores $(CORES) --configfile $(CONFIG)
 
 report: install ## The page of an experiment that has run (index.html), and Snakemake's report of its provenance
+	@$(BIN)/python tools/check_config.py $(CONFIG)
 	$(BIN)/snakemake results/$(EXPERIMENT)/index.html --cores $(CORES) --configfile $(CONFIG)
 	$(BIN)/snakemake --cores $(CORES) --configfile $(CONFIG) --report results/$(EXPERIMENT)/report.html
 
@@ -48,6 +51,7 @@ site: install ## The pages of all published experiments, into site/, ready for a
 
 # By time alone: what was made on a GPU or by another version is compared as it is, not made again.
 verify: install ## Compare your own run with the published one
+	@$(BIN)/python tools/check_config.py $(CONFIG)
 	$(BIN)/snakemake --cores $(CORES) --configfile $(CONFIG) --rerun-triggers mtime -- verify
 
 publish: install ## Maintainer: put a finished experiment among the published ones (NOTE="on one H100")

@@ -17,6 +17,7 @@ from aggregated_posterior.data.idx import IDX_FILES
 from aggregated_posterior.evidence.tables import activity_label
 from aggregated_posterior.pipeline.code_digest import code_digest
 from aggregated_posterior.pipeline.schemas import (
+    attributed,
     load_registry,
     read_yaml,
     without_prose,
@@ -33,20 +34,44 @@ SCHEMAS = WORKFLOW / "schemas"
 def checked(path, schema, content=None):
     """A YAML file's (or a given dictionary's) content, checked against a schema and with its defaults filled in."""
     content = read_yaml(path) if content is None else content
-    return configuration.validate(content, read_yaml(SCHEMAS / schema), str(path))
+    source = path if isinstance(path, list) else str(path)
+    return configuration.validate(content, read_yaml(SCHEMAS / schema), source)
+
+
+def configuration_files():
+    """Name and content of each file that Snakemake merged into `config`, in its order, the command line last.
+
+    Read once more: Snakemake keeps the last of two equal keys without a word, and forgets which file a key is from.
+    """
+    given = [Path(path) for path in workflow.overwrite_configfiles]
+    first = [path for path in map(Path, workflow.configfiles) if path not in given]
+    here = Path.cwd()
+    named = [
+        (
+            str(path.relative_to(here) if path.is_relative_to(here) else path),
+            read_yaml(path),
+        )
+        for path in (*first, *given)
+    ]
+    typed = dict(workflow.config_settings.config)
+    return [*named, *([("--config", typed)] if typed else [])]
 
 
 try:
-    # Snakemake keeps the last of two equal keys without a word; reading the files once more finds them.
-    for path in workflow.configfiles:
-        read_yaml(path)
-    config = checked("configuration", "config.schema.yaml", config)
+    SOURCES = configuration_files()
+    config = checked(SOURCES, "config.schema.yaml", config)
     DATASETS = load_registry("config/datasets.yaml", SCHEMAS / "datasets.schema.yaml")
     PLOTTING = checked("config/plotting.yaml", "plotting.schema.yaml")
     CLAIMS = checked("config/claims.yaml", "claims.schema.yaml")
-    CELLS = configuration.cells(config, DATASETS)
 except DataError as error:
     raise WorkflowError(str(error)) from None
+
+try:
+    CELLS = configuration.cells(config, DATASETS)
+except DataError as error:
+    # Each of these messages begins with the key that it is about.
+    key = str(error).partition(":")[0]
+    raise WorkflowError(f"{attributed([key], SOURCES)}: {error}") from None
 
 EXPERIMENT = config["experiment"]
 JUDGE_SEEDS = [str(seed) for seed in config["judges"]["seeds"]]

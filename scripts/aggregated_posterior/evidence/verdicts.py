@@ -11,7 +11,6 @@ import numpy as np
 import pandas as pd
 
 from ..text import for_rest
-
 from .limits import Limits
 
 # `reported`: measured, and no threshold to compare with. `not tested`: the experiment has nothing to measure it by.

@@ -11,8 +11,10 @@ from typing import Any
 
 import pandas as pd
 
+from ..evidence.tables import KEYS
+from ..text import for_rest
 from .divergence import certified
-from .rows import RUN_KEYS, chosen_rows, image_rows, latent_groups, model_groups, of_weight, one_seed, tidy, weights_of
+from .rows import chosen_rows, image_rows, latent_groups, model_groups, of_weight, one_seed, tidy, weights_of
 from .samplers import FACTORS, factor_shares, shown_cells
 from .style import complete_style, weight_label
 from .training import is_customary
@@ -22,7 +24,7 @@ NOTHING = "There is nothing to report: {}."
 
 def _runs(rows: pd.DataFrame) -> str:
     """Say how many models of how many cells stand behind a number."""
-    keys = [name for name in RUN_KEYS if name in rows]
+    keys = [name for name in KEYS if name in rows]
     models = len(rows[keys].drop_duplicates())
     cells = len(rows[[name for name in keys if name != "seed"]].drop_duplicates())
     seeds = rows["seed"].nunique()
@@ -48,7 +50,7 @@ def _by_weight(rows: pd.DataFrame, column: str) -> str:
 def _inactive_models(moments: pd.DataFrame, settings: Mapping[str, Any]) -> str:
     """Say how many models have no active dimension, if any."""
     rows = chosen_rows(image_rows(moments), settings)
-    keys = [name for name in RUN_KEYS if name in rows]
+    keys = [name for name in KEYS if name in rows]
     used = rows.groupby(keys, dropna=False)["active"].any()
     return "" if used.all() else f" {(~used).sum()} of {len(used)} models have no active dimension."
 
@@ -134,7 +136,7 @@ def active_dimensions(tables: Mapping[str, pd.DataFrame], settings: Mapping[str,
     parts = []
     for label, group in latent_groups(rows):
         runs = group.groupby(["kl_weight", "seed"], dropna=False)["active"].sum().reset_index()
-        parts.append(f"{label}: {_by_weight(runs, 'active')}")
+        parts.append(f"{for_rest(label)}: {_by_weight(runs, 'active')}")
     return f"Median count over seeds of active dimensions — {'; '.join(parts)}."
 
 
@@ -143,7 +145,7 @@ def rate_distortion(tables: Mapping[str, pd.DataFrame], settings: Mapping[str, A
     rows = image_rows(tables["training"])
     if rows.empty:
         return NOTHING.format("no training history")
-    keys = [name for name in RUN_KEYS if name in rows]
+    keys = [name for name in KEYS if name in rows]
     last = rows.sort_values("epoch").groupby(keys, dropna=False).tail(1)
     return (
         f"At the last epoch of {_runs(last)}, the rate's median is {_by_weight(last, 'kl')} nats; "
@@ -156,7 +158,7 @@ def marginals(tables: Mapping[str, pd.DataFrame], settings: Mapping[str, Any]) -
     rows = _active(tables["marginals"], settings)
     if rows.empty:
         return NOTHING.format("no latent dimension is active")
-    keys = [name for name in RUN_KEYS if name in rows]
+    keys = [name for name in KEYS if name in rows]
     runs = rows.groupby(keys, dropna=False)["kl"]
     return (
         f"In {_runs(rows)} ({settings['split']} split, {settings['form']} form), KL(q\\ :sub:`j`\\ ‖N(0, 1)) "
@@ -215,7 +217,7 @@ def penalty_shares(tables: Mapping[str, pd.DataFrame], settings: Mapping[str, An
     for label, group in model_groups(shares):
         means = group[list(FACTORS)].div(group["removable"], axis="index").mean()
         words = ", ".join(f"{text} {means[factor]:.0%}" for factor, (text, _) in FACTORS.items())
-        parts.append(f"{label}: {words} ({_runs(group)})")
+        parts.append(f"{for_rest(label)}: {words} ({_runs(group)})")
     return f"Shares of what a sampler could remove of the raw prior's Fréchet distance — {'; '.join(parts)}."
 
 
@@ -240,7 +242,7 @@ def sampler_plates(cells: Sequence[Mapping[str, Any]], settings: Mapping[str, An
     if shown.empty:
         return NOTHING.format("no sampler drew an image")
     parts = [
-        f"{label} with β = {', '.join(weight_label(w) for w in weights_of(group))}"
+        f"{for_rest(label)} with β = {', '.join(weight_label(w) for w in weights_of(group))}"
         for label, group in latent_groups(shown)
     ]
     return f"Shown are decoder means, seed {shown['seed'].iloc[0]}: {'; '.join(parts)}; one decoder per block."

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from ..evidence.tables import is_variant
+from ..text import for_figure
 
 CONTROL_PREFIX = "control_"
 
@@ -61,7 +62,7 @@ def model_groups(table: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
     groups = []
     for values, rows in table.groupby(names, sort=True):
         words = [value for name, value in zip(names, values, strict=True) if name in shown and value]
-        groups.append((", ".join(words).replace("_", " "), rows))
+        groups.append((for_figure(", ".join(words).replace("_", " ")), rows))
     return groups
 
 

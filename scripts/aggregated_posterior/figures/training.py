@@ -11,7 +11,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
-from .rows import RUN_KEYS, chosen_rows, image_rows, latent_groups, model_groups, of_weight, spread_out, weights_of
+from ..evidence.tables import KEYS
+from .rows import chosen_rows, image_rows, latent_groups, model_groups, of_weight, spread_out, weights_of
 from .style import (
     GREY,
     bottom_legend,
@@ -102,7 +103,7 @@ def _training_panel(axis: Axes, training: pd.DataFrame, settings: Mapping[str, A
     if rows.empty:
         nothing_to_show(axis, "no training history")
         return
-    keys = [name for name in RUN_KEYS if name in rows]
+    keys = [name for name in KEYS if name in rows]
     for run_keys, run in rows.groupby(keys, dropna=False):
         run = run.sort_values("epoch")
         colour = kl_colour(run_keys[keys.index("kl_weight")], settings)
@@ -210,7 +211,7 @@ def rate_distortion(training: pd.DataFrame, style: Mapping[str, Any] | None = No
         rows = rows.dropna(subset=["reconstruction", "kl"]) if "reconstruction" in rows else rows.head(0)
         if rows.empty:
             return empty_figure(settings, "no training history")
-        keys = [name for name in RUN_KEYS if name in rows]
+        keys = [name for name in KEYS if name in rows]
         last = rows.sort_values("epoch").groupby(keys, dropna=False, sort=True).tail(1)
         groups = model_groups(last)
         figure, axes = new_panels(len(groups), settings, height=2.8, max_columns=2, extra=0.45)
