@@ -91,7 +91,9 @@ def divergence(divergence: pd.DataFrame, style: Mapping[str, Any] | None = None)
         groups, weights = latent_groups(rows), weights_of(rows)
         if not groups:
             return empty_figure(settings, "no model in this experiment")
-        figure, axes = new_panels(len(groups), settings, height=2.4, max_columns=4, extra=0.6)
+        figure, axes = new_panels(
+            len(groups), settings, height=2.4, max_columns=4, extra=0.5 if len(groups) > 1 else 1.0
+        )
         for axis, (label, group) in zip(axes, groups, strict=True):
             _divergence_panel(axis, group, weights, settings)
             _nats_axis(axis, rows)
@@ -106,5 +108,5 @@ def divergence(divergence: pd.DataFrame, style: Mapping[str, Any] | None = None)
         ]
         threshold = f"threshold {settings['divergence_threshold']:g} nat"
         handles.append(Line2D([], [], color="black", lw=0.8, ls="--", label=threshold))
-        bottom_legend(figure, handles, 3 if len(groups) > 1 else 2)
+        bottom_legend(figure, handles, 3 if len(groups) > 1 else 1)
         return figure

@@ -113,7 +113,7 @@ def sampler_split(samplers: pd.DataFrame, style: Mapping[str, Any] | None = None
             _split_panel(axis, group, weights)
             axis.set_title(label)
         runs = Line2D([], [], color="black", ls="", marker="o", ms=3, label="runs, total")
-        bottom_legend(figure, [*factor_handles(), runs], 4)
+        bottom_legend(figure, [*factor_handles(), runs], 4 if len(groups) > 1 else 2)
         return figure
 
 
@@ -121,8 +121,8 @@ def penalty_shares(samplers: pd.DataFrame, style: Mapping[str, Any] | None = Non
     """Draw the shares of scale, shape and dependence in the removable penalty, a bar per data set and architecture.
 
     A share is the mean over runs of a factor's Shapley value over R = F(raw prior) − F(Q_train). Cells in which nothing
-    can be removed (R ≤ 0) have no shares. Rows: the data sets, architectures and variants of training; the whiskers are
-    the smallest and the largest cell.
+    can be removed (R ≤ 0) have no shares. Rows: the data sets, architectures and variants of training; in brackets the
+    smallest and the largest cell.
     """
     with drawing(style) as settings:
         shares = tidy(factor_shares(image_rows(samplers, variants=True)))

@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from ..evidence.tables import KEYS
 from .rows import chosen_rows, image_rows, latent_groups, model_groups, of_weight, spread_out, weights_of
@@ -138,6 +138,7 @@ def variance_law(
         _residual_panel(axes[1], both, settings)
         _training_panel(axes[2], history, settings)
         for axis in axes[1:]:
+            axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
             axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
             axis.yaxis.set_minor_formatter(NullFormatter())
         handles = kl_handles(weights_of(rows), settings)
