@@ -12,7 +12,7 @@ export OPENBLAS_NUM_THREADS := 1
 export PATH := $(abspath $(BIN)):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev reproduce resume report verify publish document test test-slurm test-faults benchmark format lock clean
+.PHONY: help install install-dev reproduce resume report site verify publish document test test-slurm test-faults benchmark format lock clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -34,16 +34,24 @@ $(VENV)/.installed-dev: requirements-dev.txt $(VENV)/.installed
 	@touch $@
 
 reproduce: install ## Run an experiment to figures and verdicts (CONFIG=config/mnist.yaml for MNIST)
+	@$(BIN)/python tools/check_config.py $(CONFIG)
 	$(BIN)/snakemake --cores $(CORES) --configfile $(CONFIG)
 
 resume: install ## Finish a run that was interrupted, whatever stopped it (CONFIG= as for reproduce)
+	@$(BIN)/python tools/check_config.py $(CONFIG)
 	$(BIN)/python tools/resume.py --cores $(CORES) --configfile $(CONFIG)
 
-report: install ## One self-contained HTML page of that experiment, once it has run
+report: install ## The page of an experiment that has run (index.html), and Snakemake's report of its provenance
+	@$(BIN)/python tools/check_config.py $(CONFIG)
+	$(BIN)/snakemake results/$(EXPERIMENT)/index.html --cores $(CORES) --configfile $(CONFIG)
 	$(BIN)/snakemake --cores $(CORES) --configfile $(CONFIG) --report results/$(EXPERIMENT)/report.html
+
+site: install ## The pages of all published experiments, into site/, ready for a static host
+	$(BIN)/python tools/site.py
 
 # By time alone: what was made on a GPU or by another version is compared as it is, not made again.
 verify: install ## Compare your own run with the published one
+	@$(BIN)/python tools/check_config.py $(CONFIG)
 	$(BIN)/snakemake --cores $(CORES) --configfile $(CONFIG) --rerun-triggers mtime -- verify
 
 publish: install ## Maintainer: put a finished experiment among the published ones (NOTE="on one H100")

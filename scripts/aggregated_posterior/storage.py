@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import stat
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from .text import for_csv, for_terminal, listed, reason
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -18,22 +23,50 @@ if TYPE_CHECKING:
 # safetensors writes its metadata as a hash map, in an order that changes from run to run once there are two keys.
 # One key that holds sorted JSON keeps the bytes the same.
 METADATA_KEY = "metadata"
+LONGEST_MESSAGE = 4_000
 
 
 class DataError(ValueError):
-    """Input that cannot be used: the message says what is wrong, where, and what to do, in one or two lines."""
+    """Input that cannot be used: the message says what is wrong, where, and what to do, in one line.
+
+    Messages hold names that strangers chose; here, once for all of them, whatever could act on a terminal is written
+    out, and what is too long to read is shortened.
+    """
+
+    def __str__(self) -> str:
+        return for_terminal(super().__str__(), LONGEST_MESSAGE)
 
 
 @contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary name beside `path` that takes the final name only if the block ends without an error.
+    """Yield a temporary name that takes the final name only if the block ends without an error.
 
     The temporary file lies in the same folder, hence on the same file system, where `os.replace` is atomic: a reader
     sees the old file, the new file or none, never half of one. On an error the temporary file is removed.
+
+    Only regular files are replaced. A link to one is replaced too, and the file that it led to is left alone. A device
+    or a pipe (also by a link, as /dev/stdout) is written to once the block has ended, and receives nothing on an error.
+
+    Raises:
+        DataError: `path` is a folder, or no name that a file can have.
+        OSError: It cannot be written; the error names `path`.
     """
     path = Path(path)
+    try:
+        if path.is_dir():
+            raise DataError(f"{path}: is a folder; name a file")
+        direct = _is_written_to_directly(path)
+    except ValueError as error:
+        raise error if isinstance(error, DataError) else DataError(f"{path}: is no name for a file ({error})") from None
+    if direct:
+        with TemporaryDirectory() as folder:
+            temporary = Path(folder) / "content"
+            yield temporary
+            _copy_into(temporary, path)
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
+    # The name's end, since 255 bytes are all that most file systems allow.
+    temporary = path.with_name(f".{path.name[-50:]}.{uuid.uuid4().hex}.part")
     try:
         yield temporary
         with temporary.open("rb+") as stream:
@@ -53,6 +86,26 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+def _is_written_to_directly(path: Path) -> bool:
+    """Whether a path leads to a device, a pipe or an open file of a process: replacing these would destroy them."""
+    try:
+        folder = path.parent.resolve()
+        if path.is_symlink() and (folder == Path("/dev") or folder.is_relative_to("/proc")):
+            return True
+        return not stat.S_ISREG(path.stat().st_mode)
+    except OSError:
+        # Nothing there yet, or a link that leads nowhere.
+        return False
+
+
+def _copy_into(source: Path, path: Path) -> None:
+    try:
+        with source.open("rb") as content, path.open("wb") as target:
+            shutil.copyfileobj(content, target)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror or str(error), str(path)) from error
+
+
 def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
@@ -62,7 +115,8 @@ def _umask() -> int:
 def write_text(path: str | Path, text: str) -> None:
     """Write `text` as UTF-8 with Unix line ends."""
     with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8", newline="\n")
+        # A name that is no UTF-8 is written out rather than refused at the end of the work.
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace", newline="\n")
 
 
 def write_json(path: str | Path, content: Any) -> None:
@@ -74,14 +128,31 @@ def read_json(path: str | Path) -> Any:
     """Read a JSON file; raise `DataError` where it cannot be parsed."""
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path}: cannot be read as JSON ({error})") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise DataError(f"{path}: cannot be read as JSON ({reason(error)})") from None
 
 
 def write_table(path: str | Path, table: pd.DataFrame) -> None:
-    """Write a table as CSV without its index; numbers have 12 significant digits, so that files can be compared."""
+    """Write a table as CSV without its index; numbers have 12 significant digits, so that files can be compared.
+
+    Text that a spreadsheet would compute is written with an apostrophe before it; see `text.for_csv`.
+    """
     with atomic_path(path) as temporary:
-        table.to_csv(temporary, index=False, float_format="%.12g", lineterminator="\n")
+        table_of_text(table).to_csv(temporary, index=False, float_format="%.12g", lineterminator="\n")
+
+
+def table_of_text(table: pd.DataFrame) -> pd.DataFrame:
+    """The table with every name and every cell of text made fit for CSV; numbers are untouched."""
+    table = table.rename(columns=for_csv)
+    for position, dtype in enumerate(table.dtypes):
+        if dtype.kind in "biufc":
+            continue
+        column = table.iloc[:, position]
+        fit = {value: for_csv(value) for value in column.unique() if isinstance(value, str)}
+        if any(value != text for value, text in fit.items()):
+            column = column.map(lambda value, fit=fit: fit.get(value, value) if isinstance(value, str) else value)
+            table.isetitem(position, column)
+    return table
 
 
 def read_table(path: str | Path) -> pd.DataFrame:
@@ -89,9 +160,11 @@ def read_table(path: str | Path) -> pd.DataFrame:
     import pandas as pd
 
     try:
-        return pd.read_csv(path)
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path}: cannot be read as a CSV table ({error})") from None
+        # Opened here: pandas takes a name like https://… for an address, and one like x.zip for an archive.
+        with Path(path).open(encoding="utf-8", newline="") as stream:
+            return pd.read_csv(stream)
+    except (OSError, ValueError, OverflowError) as error:
+        raise DataError(f"{path}: cannot be read as a CSV table ({reason(error)})") from None
 
 
 def write_arrays(path: str | Path, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, Any] | None = None) -> None:
@@ -130,12 +203,15 @@ def read_arrays(path: str | Path, names: list[str] | None = None) -> tuple[dict[
             available = sorted(stream.keys())
             missing = sorted(set(names or []) - set(available))
             if missing:
-                raise DataError(f"{path}: has no array {', '.join(missing)}; it holds {', '.join(available)}")
+                raise DataError(f"{path}: has no array {listed(missing)}; it holds {listed(available)}")
             arrays = {name: stream.get_tensor(name) for name in names or available}
             header = stream.metadata() or {}
-    except (OSError, SafetensorError) as error:
-        raise DataError(f"{path}: cannot be read as safetensors ({error}); make it again") from None
-    return arrays, json.loads(header.get(METADATA_KEY, "{}"))
+        metadata = json.loads(header.get(METADATA_KEY, "{}"))
+    except DataError:
+        raise
+    except (OSError, SafetensorError, ValueError, TypeError, RecursionError) as error:
+        raise DataError(f"{path}: cannot be read as safetensors ({reason(error)}); make it again") from None
+    return arrays, metadata
 
 
 def _without_nan(content: Any) -> Any:

@@ -1,5 +1,10 @@
 """Files: whole or not at all, and the same bytes for the same content."""
 
+import os
+import stat
+import threading
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -13,7 +18,10 @@ from aggregated_posterior.storage import (
     write_arrays,
     write_json,
     write_table,
+    write_text,
 )
+
+from .nasty import NASTY
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path):
@@ -87,3 +95,121 @@ def test_tables_and_json(tmp_path):
         read_table(tmp_path / "t.csv")
     with pytest.raises(DataError, match=r"t\.json"):
         read_json(tmp_path / "t.json")
+
+
+def test_a_message_cannot_act_on_a_terminal():
+    for nasty in NASTY.values():
+        told = str(DataError(f"{nasty}: is wrong"))
+        assert told.isprintable() and len(told) < 5000 and told.endswith("is wrong")
+
+
+def test_a_link_is_replaced_and_its_target_left_alone(tmp_path):
+    target, link = tmp_path / "target", tmp_path / "link"
+    target.write_text("old")
+    link.symlink_to(target)
+    write_text(link, "new")
+    assert target.read_text() == "old" and link.read_text() == "new" and not link.is_symlink()
+
+
+def test_a_link_to_itself_is_replaced(tmp_path):
+    link = tmp_path / "link"
+    link.symlink_to(link)
+    write_text(link, "new")
+    assert link.read_text() == "new"
+
+
+def test_a_pipe_is_written_to_and_stays_a_pipe(tmp_path):
+    pipe, read = tmp_path / "pipe", []
+    os.mkfifo(pipe)
+    reader = threading.Thread(target=lambda: read.append(pipe.read_text()), daemon=True)
+    reader.start()
+    write_text(pipe, "content")
+    reader.join(10)
+    assert read == ["content"] and stat.S_ISFIFO(pipe.lstat().st_mode)
+
+
+def test_a_device_is_written_to_and_stays_a_device(tmp_path):
+    link = tmp_path / "null"
+    link.symlink_to("/dev/null")
+    for path in ("/dev/null", link):
+        write_text(path, "content")
+        assert stat.S_ISCHR(Path("/dev/null").stat().st_mode)
+    assert link.is_symlink()
+    with pytest.raises(OSError, match="/dev/full"):
+        write_text("/dev/full", "content")
+    assert stat.S_ISCHR(Path("/dev/full").stat().st_mode)
+
+
+def test_an_open_file_of_a_process_is_written_to(tmp_path):
+    with (tmp_path / "redirected").open("w+") as stream:
+        path = f"/proc/self/fd/{stream.fileno()}"
+        write_text(path, "content")
+        stream.seek(0)
+        assert stream.read() == "content" and Path(path).is_symlink()
+
+
+def test_a_pipe_receives_nothing_after_an_error(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        with pytest.raises(RuntimeError), atomic_path(pipe) as temporary:
+            temporary.write_text("half")
+            raise RuntimeError
+        assert os.read(reader, 10) == b""
+    finally:
+        os.close(reader)
+
+
+@pytest.mark.parametrize("name", ["a\0b", "."])
+def test_names_that_no_file_can_have(tmp_path, name):
+    with pytest.raises(DataError, match="name"):
+        write_text(f"{tmp_path}/{name}", "content")
+
+
+def test_a_name_as_long_as_the_file_system_allows(tmp_path):
+    for name in ("x" * 255, "数" * 85):
+        write_text(tmp_path / name, "content")
+        assert (tmp_path / name).read_text() == "content"
+    with pytest.raises(OSError, match="too long"):
+        write_text(tmp_path / ("x" * 256), "content")
+
+
+def test_no_cell_of_a_written_table_is_a_formula(tmp_path):
+    texts = list(NASTY.values())
+    table = pd.DataFrame({"text": texts, "=name": np.arange(len(texts)) - 5.5, "mixed": [-1, "=1", *texts[2:]]})
+    write_table(tmp_path / "t.csv", table)
+    back = read_table(tmp_path / "t.csv")
+    assert list(back.columns) == ["text", "'=name", "mixed"] and len(back) == len(texts)
+    assert (back["'=name"] == table["=name"]).all()
+    cells = [*back["text"].dropna(), *back["mixed"].dropna().iloc[1:]]
+    assert not any(str(cell).lstrip().startswith(("=", "+", "-2+", "@")) for cell in cells)
+    assert back["mixed"].iloc[0] == "-1"
+    assert list(table.columns) == ["text", "=name", "mixed"], "the caller's table is left as it was"
+
+
+def test_a_name_that_is_not_utf_8_is_written_out(tmp_path):
+    write_text(tmp_path / "a.txt", "a\udcffb")
+    assert (tmp_path / "a.txt").read_text() == "a\\udcffb"
+
+
+@pytest.mark.parametrize("content", [b"[" * 100_000, b"\xff\xfe[\x00]\x00", b"", b"NaNN"])
+def test_damaged_json_is_one_line(tmp_path, content):
+    (tmp_path / "a.json").write_bytes(content)
+    with pytest.raises(DataError, match=r"a\.json"):
+        read_json(tmp_path / "a.json")
+
+
+def test_metadata_that_is_no_json_is_one_line(tmp_path):
+    from safetensors.numpy import save_file
+
+    for text in ("{", "[" * 100_000):
+        save_file({"x": np.zeros(2)}, tmp_path / "a.safetensors", metadata={"metadata": text})
+        with pytest.raises(DataError, match=r"a\.safetensors"):
+            read_arrays(tmp_path / "a.safetensors")
+
+
+def test_a_table_is_never_fetched(tmp_path):
+    for name in ("https://localhost:1/t.csv", "file:///etc/passwd", tmp_path):
+        with pytest.raises(DataError, match="cannot be read"):
+            read_table(name)

@@ -14,8 +14,10 @@ sys.path[:0] = [str(SCRIPTS), str(WORKFLOW)]
 from aggregated_posterior.pipeline import configuration
 from aggregated_posterior.data.archives import list_files
 from aggregated_posterior.data.idx import IDX_FILES
+from aggregated_posterior.evidence.tables import activity_label
 from aggregated_posterior.pipeline.code_digest import code_digest
 from aggregated_posterior.pipeline.schemas import (
+    attributed,
     load_registry,
     read_yaml,
     without_prose,
@@ -32,20 +34,44 @@ SCHEMAS = WORKFLOW / "schemas"
 def checked(path, schema, content=None):
     """A YAML file's (or a given dictionary's) content, checked against a schema and with its defaults filled in."""
     content = read_yaml(path) if content is None else content
-    return configuration.validate(content, read_yaml(SCHEMAS / schema), str(path))
+    source = path if isinstance(path, list) else str(path)
+    return configuration.validate(content, read_yaml(SCHEMAS / schema), source)
+
+
+def configuration_files():
+    """Name and content of each file that Snakemake merged into `config`, in its order, the command line last.
+
+    Read once more: Snakemake keeps the last of two equal keys without a word, and forgets which file a key is from.
+    """
+    given = [Path(path) for path in workflow.overwrite_configfiles]
+    first = [path for path in map(Path, workflow.configfiles) if path not in given]
+    here = Path.cwd()
+    named = [
+        (
+            str(path.relative_to(here) if path.is_relative_to(here) else path),
+            read_yaml(path),
+        )
+        for path in (*first, *given)
+    ]
+    typed = dict(workflow.config_settings.config)
+    return [*named, *([("--config", typed)] if typed else [])]
 
 
 try:
-    # Snakemake keeps the last of two equal keys without a word; reading the files once more finds them.
-    for path in workflow.configfiles:
-        read_yaml(path)
-    config = checked("configuration", "config.schema.yaml", config)
+    SOURCES = configuration_files()
+    config = checked(SOURCES, "config.schema.yaml", config)
     DATASETS = load_registry("config/datasets.yaml", SCHEMAS / "datasets.schema.yaml")
     PLOTTING = checked("config/plotting.yaml", "plotting.schema.yaml")
     CLAIMS = checked("config/claims.yaml", "claims.schema.yaml")
-    CELLS = configuration.cells(config, DATASETS)
 except DataError as error:
     raise WorkflowError(str(error)) from None
+
+try:
+    CELLS = configuration.cells(config, DATASETS)
+except DataError as error:
+    # Each of these messages begins with the key that it is about.
+    key = str(error).partition(":")[0]
+    raise WorkflowError(f"{attributed([key], SOURCES)}: {error}") from None
 
 EXPERIMENT = config["experiment"]
 JUDGE_SEEDS = [str(seed) for seed in config["judges"]["seeds"]]
@@ -117,6 +143,27 @@ JUDGED_CELLS = [
     cell for cell in IMAGE_CELLS if DATASETS[cell["dataset"]].get("classes")
 ]
 MAP_CELLS = [cell for cell in IMAGE_CELLS if cell["latent_dim"] == 2]
+# A page can hold a dense decoder.
+EXPLORED_CELLS = [
+    cell
+    for cell in MAP_CELLS
+    if cell["architecture"] == "dense" and DATASETS[cell["dataset"]].get("classes")
+]
+
+
+def first_seeds(cells):
+    """One model of each cell, the one with its first seed."""
+    first = {}
+    for cell in cells:
+        first.setdefault(tuple(cell[key] for key in PLACE if key != "seed"), cell)
+    return list(first.values())
+
+
+def spread(cells, count):
+    """At most `count` of these cells, evenly spread over their order."""
+    step = max(1, len(cells) - 1) / max(1, count - 1)
+    chosen = sorted({round(n * step) for n in range(count)})
+    return [cells[n] for n in chosen if n < len(cells)]
 
 
 def training_settings(cell):
@@ -218,7 +265,8 @@ def everything(wildcards):
         ("latent_density.csv", "latent_ellipses.csv"): MAP_CELLS,
     }
     wanted = [
-        *(f"claims.{suffix}" for suffix in ("json", "md", "html")),
+        *(f"claims.{suffix}" for suffix in ("json", "md", "html", "rst")),
+        "index.html",
         *(f"tables/{table}.csv" for table in [*COLLECTED, "controls"]),
         *(f"figures/{name}.rst" for name in DRAWN),
         *(f"data/{dataset}.safetensors" for dataset in unique("dataset", TRAINED)),

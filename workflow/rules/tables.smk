@@ -60,10 +60,7 @@ rule collect_controls:
 
 rule check_claims:
     input:
-        **{
-            table: table_path(table)
-            for table in ("moments", "marginals", "divergence", "samplers", "controls")
-        },
+        **tables("moments", "divergence", "samplers", "controls"),
     output:
         claims="results/{experiment}/claims.json",
         text=report(
@@ -78,14 +75,16 @@ rule check_claims:
             category="Claims",
             labels={"table": "verdicts", "format": "HTML"},
         ),
+        # The verdicts as the captions of figures quote them.
+        quoted="results/{experiment}/claims.rst",
+        judges=table_path("judges"),
     log:
         "logs/{experiment}/check_claims.log",
     cache: True
     conda:
         "../../environment.yml"
     params:
-        **keyed("check_claims"),
         ledger=CLAIMS,
-        seed=0,
+        **keyed("check_claims"),
     script:
         "../../scripts/check_claims.py"

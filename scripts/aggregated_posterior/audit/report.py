@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
-from html import escape
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
+from ..text import for_html as escape
+from ..text import for_terminal
 from .auditing import TERMS, Audit
 
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ def headline(audit: Audit, source: str) -> str:
     """One line on the input: rows, dimensions and where held-out rows come from."""
     summary = audit.summary
     test = f" + {summary['n_test']:,} held out" if summary["n_test"] else ""
-    text = f"{source}: {summary['n']:,} rows{test}, {summary['latent_dim']} latent dimensions"
+    text = f"{for_terminal(source)}: {summary['n']:,} rows{test}, {summary['latent_dim']} latent dimensions"
     return text if test else f"{text}; held-out rows: {summary['held_out']}"
 
 

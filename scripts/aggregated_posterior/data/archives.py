@@ -16,6 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 from ..storage import DataError
+from ..text import reason
 
 MAXIMUM_FILE_BYTES = 64 * 1024**2
 MAXIMUM_TREE_BYTES = 8 * 1024**3
@@ -57,9 +58,9 @@ def walk_files(path: str | Path, suffixes: tuple[str, ...]) -> Iterator[tuple[Pu
         NotImplementedError,
         RuntimeError,
     ) as error:
-        raise DataError(f"{path}: is a damaged or unsupported archive ({_first_line(error)})") from None
+        raise DataError(f"{path}: is a damaged or unsupported archive ({reason(error)})") from None
     except OSError as error:
-        raise DataError(f"{error.filename or path}: cannot be read ({error.strerror or _first_line(error)})") from None
+        raise DataError(f"{error.filename or path}: cannot be read ({reason(error)})") from None
 
 
 def list_files(path: str | Path) -> list[str]:
@@ -217,7 +218,3 @@ def _check_member(relative: PurePosixPath, size: int, seen: set[PurePosixPath]) 
     if relative in seen:
         raise DataError(f"its member {relative} is there twice")
     seen.add(relative)
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -14,6 +14,7 @@ from typing import BinaryIO
 from urllib.parse import unquote, urlsplit
 
 from ..storage import DataError, atomic_path
+from ..text import for_terminal, reason
 from .idx import read_idx
 
 MIRROR_VARIABLE = "AGGREGATED_POSTERIOR_MIRROR"
@@ -85,7 +86,7 @@ def download_dataset(
                 check_file(output, files[output.name], output.name)
                 continue
             except _Refusal as refusal:
-                print(f"{output}: {refusal}; it is fetched again", file=sys.stderr)
+                print(for_terminal(f"{output}: {refusal}; it is fetched again"), file=sys.stderr)
         fetch_file(dataset, output, files[output.name], mirrors, hosts, patience)
 
 
@@ -114,13 +115,13 @@ def fetch_file(
             except _Refusal as refusal:
                 reasons[address] = str(refusal)
                 if address.startswith("http"):
-                    print(f"{address}: {refusal}", file=sys.stderr)
+                    print(for_terminal(f"{address}: {refusal}"), file=sys.stderr)
             else:
-                print(f"{output.name}: fetched from {address}", file=sys.stderr)
+                print(for_terminal(f"{output.name}: fetched from {address}"), file=sys.stderr)
                 return
     told = "; ".join(f"{address}: {reason}" for address, reason in reasons.items()) or "no host is known"
     raise DataError(
-        f"{dataset}: {output.name} could not be fetched ({told})\n"
+        f"{dataset}: {output.name} could not be fetched ({told}); "
         f"put the files in a folder and name it: mirror in the config or {MIRROR_VARIABLE} in the environment"
     )
 
@@ -155,7 +156,10 @@ def _join(base: str, *parts: str) -> str:
 
 
 def _fetch(address: str, target: Path, patience: Patience) -> None:
-    scheme = urlsplit(address).scheme.lower()
+    try:
+        scheme = urlsplit(address).scheme.lower()
+    except ValueError as error:
+        raise _Refusal(f"is no address ({reason(error)})") from None
     if scheme in ("http", "https"):
         _fetch_http(address, target, patience)
     elif scheme in ("", "file"):
@@ -181,7 +185,7 @@ def _copy(source: Path, target: Path, patience: Patience) -> None:
             raise _Refusal(f"larger than {patience.maximum_bytes} bytes")
         stream = source.open("rb")
     except OSError as error:
-        raise _Refusal(error.strerror or str(error)) from None
+        raise _Refusal(reason(error)) from None
     with stream, target.open("wb") as copy:
         shutil.copyfileobj(stream, copy)
 
@@ -289,4 +293,4 @@ def _explain(error: BaseException, patience: Patience) -> str:
         if "aborted" in text:
             return "the connection broke off without an answer"
         return "connection refused" if "refused" in text else "cannot be reached"
-    return (str(error).splitlines() or [type(error).__name__])[0][:120]
+    return reason(error)

@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from ..storage import DataError
+from ..text import for_terminal, listed, reason
 from .archives import walk_files
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
@@ -85,7 +86,8 @@ def read_image_folder(path: str | Path, image_shape: Sequence[int] | None = None
         else:
             skipped += 1
     if skipped:
-        logging.getLogger(__name__).warning("%s: skipped %d files that are not images", path, skipped)
+        told = f"{for_terminal(path)}: skipped {skipped} files that are not images"
+        logging.getLogger(__name__).warning("%s", told)
     if len(decoded) < 2:
         raise DataError(
             f"{path}: holds {'one image' if decoded else 'no PNG or JPEG image'}; two splits need images each"
@@ -133,8 +135,7 @@ def decode_image(content: bytes, name: str, image_shape: Sequence[int] | None = 
     except Image.UnidentifiedImageError:
         raise DataError(f"{name}: is not a PNG or JPEG image, whatever its name says") from None
     except Exception as error:  # Pillow's decoders raise almost anything on damaged files.
-        cause = (str(error).splitlines() or [type(error).__name__])[0]
-        raise DataError(f"{name}: cannot be decoded ({cause})") from None
+        raise DataError(f"{name}: cannot be decoded ({reason(error)})") from None
     if image.mode == "1":
         image = image.convert("L")
     if image.mode == "P":
@@ -172,7 +173,7 @@ def _read_layout(path: Path, names: Sequence[PurePosixPath]) -> tuple[np.ndarray
             missing = (SPLIT_FOLDERS - tops).pop()
             raise DataError(f"{path}: folders train/ and test/ go together, but {missing}/ holds no images")
         if tops > SPLIT_FOLDERS:
-            others = ", ".join(sorted(top or "no folder" for top in tops - SPLIT_FOLDERS))
+            others = listed(sorted(top or "no folder" for top in tops - SPLIT_FOLDERS))
             raise DataError(f"{path}: beside train/ and test/ there are images in {others}; move them")
         if tops != SPLIT_FOLDERS:
             raise DataError(f"{path}: has a folder {(tops & SPLIT_FOLDERS).pop()}/ but not both train/ and test/")

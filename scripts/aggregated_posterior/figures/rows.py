@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-RUN_KEYS = ["experiment", "dataset", "architecture", "likelihood", "latent_dim", "kl_weight", "seed"]
+from ..evidence.tables import is_variant
+from ..text import for_figure
+
 CONTROL_PREFIX = "control_"
 
 
@@ -34,10 +36,13 @@ def is_control(table: pd.DataFrame) -> pd.Series:
     return table["dataset"].str.startswith(CONTROL_PREFIX)
 
 
-def image_rows(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the tidied rows of real data; an experiment of controls alone shows its controls."""
+def image_rows(table: pd.DataFrame, variants: bool = False) -> pd.DataFrame:
+    """Return the tidied rows of real data; an experiment of controls alone shows its controls.
+
+    Variants of the training stand beside the main sweep only where `variants` asks for them.
+    """
     table = tidy(table)
-    real = table[~is_control(table)]
+    real = table[~is_control(table) & (variants | ~is_variant(table))]
     return real if len(real) else table
 
 
@@ -57,7 +62,7 @@ def model_groups(table: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
     groups = []
     for values, rows in table.groupby(names, sort=True):
         words = [value for name, value in zip(names, values, strict=True) if name in shown and value]
-        groups.append((", ".join(words).replace("_", " "), rows))
+        groups.append((for_figure(", ".join(words).replace("_", " ")), rows))
     return groups
 
 

@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from ..storage import DataError
+from ..text import for_path, listed
 from .schemas import check_schema
 
 CELL_KEYS = ("dataset", "architecture", "likelihood", "latent_dim", "kl_weight", "seed")
+# A sweep's lists, in the order in which its models are named.
+LISTS = ("datasets", "architectures", "latent_dims", "kl_weights", "seeds")
+# More would take hours to plan alone.
+MOST_MODELS = 100_000
 
 
-def validate(content: Mapping[str, Any], schema: Mapping[str, Any], source: str) -> dict[str, Any]:
+def validate(
+    content: Mapping[str, Any], schema: Mapping[str, Any], source: str | Sequence[tuple[str, Any]]
+) -> dict[str, Any]:
     """Check `content` against a JSON schema (draft 2020-12) and fill in the schema's defaults.
 
     Args:
         content: What a user wrote.
         schema: The schema; its `default` values are taken for absent keys, at every depth.
-        source: The file's name, for the message.
+        source: The file's name for the message, or the name and content of each file that was merged into `content`.
 
     Returns:
         A new dictionary with all defaults filled in.
@@ -45,9 +54,17 @@ def cells(config: Mapping[str, Any], datasets: Mapping[str, Any]) -> list[dict[s
         DataError: An unknown data set; a KL weight written in two ways; a model asked for twice with different
             training settings.
     """
+    asked = sum(math.prod(len(sweep[key]) for key in LISTS) for sweep in config["sweeps"])
+    if asked > MOST_MODELS:
+        raise DataError(f"sweeps: ask for {asked:,} models, more than {MOST_MODELS:,}; split them into experiments")
     known: dict[tuple[Any, ...], dict[str, Any]] = {}
     for cell in itertools.chain(_trained(config, datasets), _external(config, datasets)):
         place = tuple(cell[key] for key in CELL_KEYS if key != "likelihood")
+        for key, word in zip((key for key in CELL_KEYS if key != "likelihood"), place, strict=True):
+            try:
+                for_path(word)
+            except ValueError as error:
+                raise DataError(f"sweeps: {key}: {error}") from None
         if known.setdefault(place, cell) != cell:
             raise DataError(
                 f"sweeps: the model {_place(cell)} is asked for twice with different training settings; "
@@ -59,7 +76,9 @@ def cells(config: Mapping[str, Any], datasets: Mapping[str, Any]) -> list[dict[s
     for cell in known.values():
         text = cell["kl_weight"]
         if spellings.setdefault(float(text), text) != text:
-            raise DataError(f"kl_weights: {spellings[float(text)]} and {text} are one number; write it in one way")
+            raise DataError(
+                f"sweeps: kl_weights: {spellings[float(text)]} and {text} are one number; write it in one way"
+            )
     return list(known.values())
 
 
@@ -68,16 +87,10 @@ def _trained(config: Mapping[str, Any], datasets: Mapping[str, Any]) -> Iterator
         for name in sweep["datasets"]:
             if name not in datasets:
                 raise DataError(
-                    f"sweeps: data set {name!r} is unknown; config/datasets.yaml has {', '.join(sorted(datasets))}"
+                    f"sweeps: data set {name!r} is unknown; config/datasets.yaml has {listed(sorted(datasets))}"
                 )
         training = {**config["training"], **sweep.get("training", {})}
-        product = itertools.product(
-            sweep["datasets"],
-            sweep["architectures"],
-            sweep["latent_dims"],
-            sweep["kl_weights"],
-            sweep["seeds"],
-        )
+        product = itertools.product(*(sweep[key] for key in LISTS))
         for dataset, architecture, latent_dim, kl_weight, seed in product:
             if training["likelihood"] == "bernoulli" and datasets[dataset]["kind"] == "control":
                 raise DataError(
@@ -101,6 +114,8 @@ def _external(config: Mapping[str, Any], datasets: Mapping[str, Any]) -> Iterato
     for entry in config["external_posteriors"]:
         if entry["name"] in datasets:
             raise DataError(f"external_posteriors: {entry['name']!r} is also a data set's name; choose another")
+        if Path(entry["file"]).is_dir():
+            raise DataError(f"external_posteriors: {entry['name']}: {entry['file']} is a folder; name the file in it")
         yield {
             "dataset": entry["name"],
             "architecture": "external",

@@ -12,7 +12,8 @@ from typing import NoReturn, TextIO
 
 from threadpoolctl import threadpool_limits
 
-from ..storage import DataError
+from ..storage import LONGEST_MESSAGE, DataError
+from ..text import for_terminal
 
 
 class _Tee:
@@ -59,7 +60,7 @@ def script_log(log: str | Path) -> Iterator[None]:
         # The disc that is full may be the log's.
         with suppress(OSError):
             traceback.print_exc(file=stream)
-            print(f"error: {error}", file=stream, flush=True)
+            print(f"error: {for_terminal(error, LONGEST_MESSAGE)}", file=stream, flush=True)
         _end(error, terminal)
     except BaseException:
         with suppress(OSError):
@@ -72,6 +73,6 @@ def script_log(log: str | Path) -> Iterator[None]:
 
 
 def _end(error: Exception, terminal: TextIO) -> NoReturn:
-    print(f"error: {error}", file=terminal, flush=True)
+    print(f"error: {for_terminal(error, LONGEST_MESSAGE)}", file=terminal, flush=True)
     # Not sys.exit: Snakemake runs scripts through exec, and a SystemExit would print its own traceback.
     os._exit(1)
