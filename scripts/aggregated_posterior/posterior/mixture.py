@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import mmap
 from collections.abc import Iterator
+from functools import cached_property
 
 import numpy as np
 
@@ -264,23 +265,78 @@ class AggregatedPosterior:
 
     def sample_components(self, index: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """One draw from each of the components `index` (n,), returned in that order, (n, d)."""
+        mean, variance = self.rows(index)
+        return mean + np.sqrt(variance) * rng.standard_normal(mean.shape)
+
+    def rows(self, index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Means and variances of the components `index` (n,), (n, d) each, float64."""
         mean = np.asarray(self.mean[index], dtype=np.float64)
         variance = np.asarray(self.variance[index], dtype=np.float64)
         if not self._checked:
             _check_values(mean, variance, self._names, first_row=None)
-        return mean + np.sqrt(variance) * rng.standard_normal(mean.shape)
+        return mean, variance
 
     def affine(self, shift: np.ndarray, scale: np.ndarray) -> AggregatedPosterior:
-        """The law of (z − shift)·scale: means (μ − shift)·scale, variances s·scale², in float64 and in memory."""
-        shift = np.asarray(shift, dtype=np.float64)
-        scale = np.asarray(scale, dtype=np.float64)
-        mean = (np.asarray(self.mean, dtype=np.float64) - shift) * scale
-        return AggregatedPosterior(mean, np.asarray(self.variance, dtype=np.float64) * scale**2, self._names)
+        """The law of (z − shift)·scale, float64: means (μ − shift)·scale, variances s·scale².
+
+        It is a view: passes and draws compute it block by block, and no array is made until `mean` or `variance` is
+        asked for.
+        """
+        return _Affine(self, shift, scale)
 
     def select(self, dimensions: np.ndarray) -> AggregatedPosterior:
         """The marginal law of some latent dimensions (indices or a boolean mask), in the order given."""
         dimensions = np.asarray(dimensions)
         return AggregatedPosterior(self.mean[:, dimensions], self.variance[:, dimensions], self._names)
+
+
+class _Affine(AggregatedPosterior):
+    """The law of (z − shift)·scale for z of another mixture, computed when it is read."""
+
+    def __init__(self, base: AggregatedPosterior, shift: np.ndarray, scale: np.ndarray) -> None:
+        self._base = base
+        self._shift = np.broadcast_to(np.asarray(shift, dtype=np.float64), (base.latent_dim,))
+        self._scale = np.broadcast_to(np.asarray(scale, dtype=np.float64), (base.latent_dim,))
+
+    @cached_property
+    def mean(self) -> np.ndarray:
+        return (np.asarray(self._base.mean, dtype=np.float64) - self._shift) * self._scale
+
+    @cached_property
+    def variance(self) -> np.ndarray:
+        return np.asarray(self._base.variance, dtype=np.float64) * self._scale**2
+
+    @property
+    def n(self) -> int:
+        return self._base.n
+
+    @property
+    def latent_dim(self) -> int:
+        return self._base.latent_dim
+
+    def __repr__(self) -> str:
+        return f"{self._base!r}.affine(...)"
+
+    def blocks(
+        self, rows: int | None = None, description: str | None = None, scratch: np.ndarray | None = None
+    ) -> Iterator[tuple[int, np.ndarray]]:
+        for start, block in self._base.blocks(rows, description, scratch):
+            self._map(*block)
+            yield start, block
+
+    def rows(self, index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        mean, variance = self._base.rows(index)
+        self._map(mean, variance)
+        return mean, variance
+
+    def select(self, dimensions: np.ndarray) -> AggregatedPosterior:
+        dimensions = np.asarray(dimensions)
+        return _Affine(self._base.select(dimensions), self._shift[dimensions], self._scale[dimensions])
+
+    def _map(self, mean: np.ndarray, variance: np.ndarray) -> None:
+        mean -= self._shift
+        mean *= self._scale
+        variance *= self._scale**2
 
 
 # ------------------------------------------------------------------------------------------------------ helpers

@@ -20,6 +20,7 @@ and fast unless most points lie inside most of those components. No variance is 
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 
 import numpy as np
@@ -54,8 +55,10 @@ class LineMixture:
 
     def __init__(self, mean: np.ndarray, variance: np.ndarray) -> None:
         # A common offset would cost digits in z − x_k: everything below is relative to the centre.
-        self.centre = float(np.median(mean))
-        mean = mean - self.centre
+        self._centre = float(np.median(mean))
+        # What is prepared is of z, what is asked for is of (z − shift)·scale; see `affine`.
+        self._shift, self._scale = 0.0, 1.0
+        mean = mean - self._centre
         self.n = len(mean)
         exponent = np.frexp(variance)[1]
         self.octaves: list[tuple[float, np.ndarray]] = []
@@ -89,12 +92,37 @@ class LineMixture:
         self.direct_mean = mean[chosen]
         self.direct_deviation = np.sqrt(variance[chosen])
         deviation = np.sqrt(variance)
-        self.low = self.centre + float((mean - UNDERFLOW_REACH * deviation).min())
-        self.high = self.centre + float((mean + UNDERFLOW_REACH * deviation).max())
+        self._low = self._centre + float((mean - UNDERFLOW_REACH * deviation).min())
+        self._high = self._centre + float((mean + UNDERFLOW_REACH * deviation).max())
+
+    def affine(self, shift: float, scale: float) -> LineMixture:
+        """The law of (z − shift)·scale, scale > 0, which shares everything that was prepared for this one."""
+        moved = copy.copy(self)
+        moved._shift = self._shift + shift / self._scale
+        moved._scale = self._scale * scale
+        return moved
+
+    @property
+    def centre(self) -> float:
+        """The median of the means."""
+        return self._outwards(self._centre)
+
+    @property
+    def low(self) -> float:
+        """Below this point the distribution function is 0 in float64."""
+        return self._outwards(self._low)
+
+    @property
+    def high(self) -> float:
+        """Above this point the survival function is 0 in float64."""
+        return self._outwards(self._high)
+
+    def _outwards(self, z: np.ndarray | float) -> np.ndarray | float:
+        return (z - self._shift) * self._scale
 
     def evaluate(self, z: np.ndarray, cumulative: bool = True, integral: bool = False) -> Values:
         """Density at points z (M,); the two tail functions if `cumulative`; ∫F too if `integral` (implies both)."""
-        z = np.asarray(z, dtype=np.float64).ravel() - self.centre
+        z = np.asarray(z, dtype=np.float64).ravel() / self._scale + (self._shift - self._centre)
         cumulative = cumulative or integral
         order = None
         if len(z) > 1 and np.any(z[1:] < z[:-1]):
@@ -109,6 +137,8 @@ class LineMixture:
             unsorted = np.empty_like(out)
             unsorted[:, order] = out
             out = unsorted
+        out[0] /= self._scale
+        out[3] *= self._scale
         return Values(
             out[0],
             np.minimum(out[1], 1.0) if cumulative else None,
@@ -165,7 +195,7 @@ class LineMixture:
         points = [np.arange(np.floor(low), np.ceil(high) + 1)]
         for base, mean in self.octaves:
             width = float(2.0 ** np.floor(np.log2(2 * np.sqrt(2 * base))))
-            cell = np.unique(np.floor((mean + self.centre) / width))
+            cell = np.unique(np.floor((mean + self._centre) / width))
             reach = int(np.ceil(EVALUATION_REACH * 2 * np.sqrt(base) / width))
             # Runs of neighbouring cells are widened as a whole, which keeps dense octaves cheap.
             gap = np.flatnonzero(np.diff(cell) > 2 * reach + 1)
@@ -174,7 +204,7 @@ class LineMixture:
             count = (last - first + 1).astype(np.int64)
             start = np.repeat(first, count)
             step = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count)
-            points.append((start + step) * width)
+            points.append(self._outwards((start + step) * width))
         return np.unique(np.concatenate(points))
 
 
