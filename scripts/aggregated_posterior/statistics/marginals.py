@@ -122,8 +122,11 @@ class Marginals:
 
     def distances(self) -> Distances:
         """Distances of every marginal to N(0, 1); see `distances_of_line` for the formulas."""
-        columns = np.array([distances_of_line(line) for line in self.lines])
-        return Distances(*columns.T)
+        columns = []
+        for line in self.lines:
+            columns.append(distances_of_line(line))
+            line.forget()
+        return Distances(*np.array(columns).T)
 
     def _each(self, z: np.ndarray, function) -> np.ndarray:
         z = np.asarray(z, dtype=np.float64)
