@@ -84,7 +84,7 @@ rule check_claims:
     conda:
         "../../environment.yml"
     params:
-        ledger=CLAIMS,
         **keyed("check_claims"),
+        ledger=CLAIMS,
     script:
         "../../scripts/check_claims.py"
