@@ -5,6 +5,7 @@
 COLLECTED = {
     "moments": ("moments.csv", CELLS),
     "training": ("history.csv", TRAINED),
+    "losses": ("losses.csv", TRAINED),
     "marginals": ("marginals.csv", CELLS),
     "marginal_curves": ("marginal_curves.csv", CELLS),
     "divergence": ("divergence.json", CELLS),
