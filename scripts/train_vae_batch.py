@@ -6,6 +6,7 @@ from pathlib import Path
 import pandas as pd
 from tqdm import tqdm
 
+from aggregated_posterior import numerics
 from aggregated_posterior.model.stacked_training import train_stacked
 from aggregated_posterior.model.training import HISTORY_COLUMNS, TrainingSettings, prepare_process
 from aggregated_posterior.model.vae import save_vae
@@ -30,6 +31,7 @@ def train_vae_batch(
             on_epoch=lambda rows: bar.update(),
         )
     run = {"device": device, "precision": "float32", "deterministic": True, "threads": 1, "models": len(settings)}
+    run["numerics"] = numerics.describe()
     for vae, history, one, (model, rows) in zip(vaes, histories, settings, trained, strict=True):
         write_table(history, pd.DataFrame(rows, columns=HISTORY_COLUMNS))
         save_vae(vae, model, {"settings": one, "maximum": metadata["maximum"], "run": run})
