@@ -12,7 +12,11 @@ model's files have the published bytes, and names the runs that do.
   runs, and the externally studentised residual of each own run among all others, which finds one run that is off. Both
   have n + n′ − 2 degrees of freedom. The level is `ALARM` divided by the number of tests in the table (Bonferroni),
   since a table has thousands; nothing is assumed of other cells, whose spread may be ten times larger.
-  Differences up to `NEGLIGIBLE` in a number's own unit pass besides, counts by one, shares by one dimension.
+  No normal law describes counts and shares, nor a single run that is one of several kinds (a dimension more that has
+  not collapsed, a control that has not turned into place): for these the published spread over the cells of the same
+  data set and architecture counts where it is larger.
+  Differences up to `NEGLIGIBLE` in a number's own unit (ten times that for a single run), of counts by one and of
+  shares by one dimension pass besides.
   Where judges were trained anew, all scores move with them: Student's t of the judges' means is added, at the level
   `ALARM` divided by the number of scores. Three judges tell little, so such scores are compared loosely.
 
@@ -213,14 +217,19 @@ def _tests(
     own_runs, their_runs = (_long(table, place, columns, "seed") for table in (own, published))
     mine, theirs = (runs.groupby(each)["value"].agg(["count", "mean", "var"]) for runs in (own_runs, their_runs))
     cells = mine.add_suffix("_own").join(theirs.add_suffix("_published"), how="inner")
-    cells["floor"] = _floors(cells.index, published, place, columns)
+    cells["floor"], cells["continuous"] = _floors(cells.index, published, place, columns)
     n, m = cells["count_own"], cells["count_published"]
-    squares = (n - 1).clip(lower=0) * cells["var_own"].fillna(0) + (m - 1).clip(lower=0) * cells[
-        "var_published"
-    ].fillna(0)
+    own_squares, their_squares = (
+        (count - 1).clip(lower=0) * cells[f"var_{whose}"].fillna(0) for count, whose in ((n, "own"), (m, "published"))
+    )
+    squares = own_squares + their_squares
     freedom = n + m - 2
-    variance = squares / freedom.where(freedom > 0) * (1 / n + 1 / m)
-    error = np.sqrt(variance)
+    alike = [cells.index.get_level_values(key) for key in each if key not in {"latent_dim", "kl_weight"}]
+    usual = their_squares.groupby(alike).transform("sum") / (m - 1).groupby(alike).transform("sum")
+    variance = squares / freedom.where(freedom > 0)
+    # Five runs with one and the same count are no proof that it never varies.
+    variance = variance.where(cells["continuous"], np.fmax(variance, usual))
+    error = np.sqrt(variance * (1 / n + 1 / m))
     cells["judges"] = 0.0
     if other_judges and "judge" in published:
         a, b = (
@@ -235,18 +244,17 @@ def _tests(
     floor = cells["floor"] + cells["judges"]
     means = means.assign(floor=floor, error=error, freedom=freedom, what=MEAN).reset_index()
     # Each own run among all other runs of the cell, own and published.
+    cells["squares"] = squares + n * m / (n + m) * (cells["mean_own"] - cells["mean_published"]) ** 2
+    cells["usual"] = usual
     runs = own_runs.dropna().join(cells, on=each, how="inner")
     others = runs["count_own"] + runs["count_published"] - 1
     total = runs["count_own"] * runs["mean_own"] + (runs["count_published"] * runs["mean_published"]).fillna(0)
     centre = (total - runs["value"]) / others
-    between = n * m / (n + m) * (cells["mean_own"] - cells["mean_published"]) ** 2
-    all_squares = (squares + between).rename("all_squares")
-    rest = runs.join(all_squares, on=each)["all_squares"] - (runs["value"] - centre) ** 2 * others / (others + 1)
-    spread = rest.clip(lower=0) / (others - 1).where(others > 1) * (1 + 1 / others)
-    single = runs[[*each, "seed"]].assign(
-        own=runs["value"], published=centre, floor=runs["floor"] + runs["judges"], error=np.sqrt(spread)
-    )
-    single = single.assign(freedom=others - 1, what=SINGLE)
+    rest = runs["squares"] - (runs["value"] - centre) ** 2 * others / (others + 1)
+    spread = np.fmax(rest / (others - 1).where(others > 1), runs["usual"]) * (1 + 1 / others)
+    single = runs[[*each, "seed"]].assign(own=runs["value"], published=centre, error=np.sqrt(spread))
+    floor = runs["floor"] + 9 * NEGLIGIBLE + runs["judges"]
+    single = single.assign(floor=floor, freedom=others - 1, what=SINGLE)
     found = []
     for table, names in ((means, place), (single, [*place, "seed"])):
         where = [_place(key, names) for key in _keys(table, names)]
@@ -261,13 +269,14 @@ def _long(table: pd.DataFrame, place: list[str], columns: list[str], unit: str) 
     return means.melt([*place, unit], columns, "quantity", "value")
 
 
-def _floors(index: pd.MultiIndex, published: pd.DataFrame, place: list[str], columns: list[str]) -> np.ndarray:
-    """What is no difference in any case: `NEGLIGIBLE`, one where a number counts, one dimension of a share."""
+def _floors(
+    index: pd.MultiIndex, published: pd.DataFrame, place: list[str], columns: list[str]
+) -> tuple[np.ndarray, np.ndarray]:
+    """What is no difference in any case, and whether a number is neither a count nor a share."""
     quantity = index.get_level_values("quantity")
-    whole = {
-        column for column in columns if published[column].dtype != bool and (published[column].dropna() % 1 == 0).all()
-    }
-    shares = {column for column in columns if published[column].dtype == bool}
+    shares = quantity.isin([column for column in columns if published[column].dtype == bool])
+    whole = [column for column in columns if (published[column].dropna() % 1 == 0).all()]
+    counts = quantity.isin(whole) & ~shares
     rows = published.groupby([*place, "seed"]).size().groupby(place).min()
     sizes = rows.reindex(index.droplevel("quantity")).to_numpy(float)
-    return NEGLIGIBLE + quantity.isin(whole) * 1.0 + quantity.isin(shares) / sizes
+    return NEGLIGIBLE + counts + shares / sizes, ~(counts | shares)
