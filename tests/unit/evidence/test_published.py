@@ -297,3 +297,100 @@ def test_the_module_runs_as_a_program(own, published):
     assert done.returncode == 0, done.stderr
     dump(read_json(own / "claims.json")[:1], own / "claims.json")
     assert subprocess.run(command, cwd=ROOT / "scripts", capture_output=True, check=False).returncode == 1
+
+
+def test_the_first_sentence_of_a_run_of_which_some_models_are_others(published, tmp_path):
+    own = results(tmp_path / "own", verdicts=claims(0.82))
+    again = results(tmp_path / "again", noise=1)
+    cell = "models/digits/dense/latent_4/kl_1"
+    for seed in (1, 3):
+        model = f"{cell}/seed_{seed}/posteriors.safetensors"
+        shutil.copy(again / model, own / model)
+    for name in ("moments", "marginals", "divergence", "controls", "samplers"):
+        mine, other = (read_table(folder / f"tables/{name}.csv") for folder in (own, again))
+        rows = (mine["latent_dim"] == 4) & (mine["kl_weight"] == 1) & mine["seed"].isin([1, 3])
+        mine.loc[rows] = other.loc[rows]
+        save(mine, own / f"tables/{name}.csv")
+    verification = verify(own, published)
+    assert verification.agrees, differences(verification)
+    sentence = (
+        "Your run agrees: 18 of 20 models have the published bytes; the other 2 lie within the spread between seeds; "
+        "all 2 verdicts are the published ones."
+    )
+    assert page(verification).splitlines()[2] == verification.sentence == sentence
+    # A single perturbed number of a model with the published bytes is found among them.
+    path = own / "tables/moments.csv"
+    change(path, 3, "kurtosis", read_table(path).loc[3, "kurtosis"] + 1e-4)
+    verification = verify(own, published)
+    assert not verification.agrees
+    assert verification.sentence.startswith(
+        "Your run differs: 18 of 20 models have the published bytes; the other 2 lie within the spread between seeds; "
+        "1 difference in tables/moments.csv; "
+    )
+
+
+def test_the_first_sentence_of_a_copy_of_fresh_seeds_and_of_a_changed_verdict(own, published, tmp_path):
+    assert verify(own, published).sentence == (
+        "Your run agrees: all 20 models have the published bytes, and so have 7 of 7 published files; "
+        "all 2 verdicts are the published ones."
+    )
+    verdicts = claims()
+    verdicts[0]["verdict"] = "refuted"
+    fresh = results(tmp_path / "fresh", noise=3, seeds=(10, 11, 12, 13, 14), verdicts=verdicts)
+    verification = verify(fresh, published)
+    assert verification.sentence == (
+        "Your run differs: 0 of 20 models have the published bytes; your 20 models of fresh seeds lie within the "
+        "spread between seeds; 1 difference in claims.json; 1 of 2 verdicts are the published ones "
+        "(C4: supported, yours refuted)."
+    )
+    assert "| C4 | supported | refuted |" in page(verification)
+
+
+def test_a_missing_model_is_named(own, published):
+    (own / "models/digits/dense/latent_2/kl_0.5/seed_4/posteriors.safetensors").unlink()
+    verification = verify(own, published)
+    (missing,) = [file for file in verification.files if file.status == "missing"]
+    assert missing.file == "models/digits/dense/latent_2/kl_0.5/seed_4"
+    assert not verification.agrees and missing.file in verification.sentence
+
+
+def test_swapped_tables_are_found(own, published):
+    first, second = own / "tables/moments.csv", own / "tables/divergence.csv"
+    table = read_table(first).rename(columns={"kurtosis": "certified_gmm"})
+    save(table, second)
+    assert differences(verify(own, published)).keys() == {("tables/divergence.csv", "kurtosis")}
+
+
+def test_scores_of_judges_trained_anew_need_not_be_the_published_ones(own, published):
+    manifest = read_json(published / "manifest.json")
+    judge = own / "judges/digits/judge_0.safetensors"
+    judge.parent.mkdir(parents=True)
+    judge.write_bytes(b"mine")
+    path = own / "tables/samplers.csv"
+    for folder in (own, published):
+        save(read_table(folder / "tables/samplers.csv").assign(judge=0), folder / "tables/samplers.csv")
+    manifest["published"]["tables/samplers.csv"] = digest(published / "tables/samplers.csv")
+    change(path, 0, "kurtosis", read_table(path).loc[0, "kurtosis"] + 0.05)
+    manifest["run"]["judges/digits/judge_0.safetensors"] = digest(judge)
+    dump(manifest, published / "manifest.json")
+    assert ("tables/samplers.csv", "kurtosis") in differences(verify(own, published))
+    judge.write_bytes(b"trained anew")
+    verification = verify(own, published)
+    assert verification.agrees, differences(verification)
+
+
+def test_what_the_runs_were_computed_with_is_told(own, published, tmp_path):
+    manifest = read_json(published / "manifest.json")
+    pinned = {"device": "cpu", "numerics": {"mode": "portable", "pins": {}, "instructions": "x86-64 with AVX2"}}
+    manifest |= {"packages": {"numpy": "0.1", "no-such-package": "2"}, "trained_with": [pinned]}
+    dump(manifest, published / "manifest.json")
+    again = results(tmp_path / "again", noise=1)
+    text = page(verify(again, published))
+    assert f"- numpy {np.__version__} (published: 0.1)" in text
+    assert "- no-such-package is not installed (published: 2)" in text
+    assert "- models trained with cpu, unknown numerics (published: cpu, portable numerics, x86-64 with AVX2)" in text
+    dump(manifest | CONDITIONS, published / "manifest.json")
+    assert "look for another configuration or changed code" in page(verify(again, published))
+    del manifest["trained_with"]
+    dump(manifest, published / "manifest.json")
+    assert "the manifest does not say with which instructions" in page(verify(again, published))
