@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from aggregated_posterior import numerics
 from aggregated_posterior.model.together import train_together
 from aggregated_posterior.model.training import HISTORY_COLUMNS, TrainingSettings, prepare_process
 from aggregated_posterior.model.vae import save_vae
@@ -21,6 +22,7 @@ def train_vae_batch(
         arrays["images_train"], metadata["maximum"], [TrainingSettings(**one) for one in settings], device
     )
     run = {"device": device, "precision": "float32", "deterministic": True, "threads": 1, "models": len(settings)}
+    run["numerics"] = numerics.describe()
     for vae, history, one, (model, rows) in zip(vaes, histories, settings, trained, strict=True):
         write_table(history, pd.DataFrame(rows, columns=HISTORY_COLUMNS))
         save_vae(vae, model, {"settings": one, "maximum": metadata["maximum"], "run": run})

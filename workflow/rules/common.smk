@@ -11,6 +11,7 @@ WORKFLOW = Path(workflow.current_basedir.get_path_or_uri(secret_free=True)).pare
 SCRIPTS = WORKFLOW.parent / "scripts"
 sys.path[:0] = [str(SCRIPTS), str(WORKFLOW)]
 
+from aggregated_posterior import numerics
 from aggregated_posterior.pipeline import configuration
 from aggregated_posterior.data.archives import list_files
 from aggregated_posterior.data.idx import IDX_FILES
@@ -23,6 +24,7 @@ from aggregated_posterior.pipeline.schemas import (
     without_prose,
 )
 from aggregated_posterior.storage import DataError
+from snakemake.logging import logger
 from verified_cache import use_verified_cache
 
 # Before the first rule. Does nothing without --cache.
@@ -72,6 +74,11 @@ except DataError as error:
     # Each of these messages begins with the key that it is about.
     key = str(error).partition(":")[0]
     raise WorkflowError(f"{attributed([key], SOURCES)}: {error}") from None
+
+# For the jobs, each of which is a process of its own; on a cluster the job reads this file too, and sets them there.
+numerics.apply(config["numerics"])
+if numerics.notice():
+    logger.warning(numerics.notice())
 
 EXPERIMENT = config["experiment"]
 JUDGE_SEEDS = [str(seed) for seed in config["judges"]["seeds"]]
@@ -186,7 +193,7 @@ def code(rule_name):
 
 
 def cache_key(wildcards, input):
-    """What Snakemake's cache key lacks: the wildcards, and which input plays which part."""
+    """What Snakemake's cache key lacks: wildcards, which input plays which part, and how the libraries compute."""
     parts = {name: input.get(name) for name in input.keys()}
     paths = {
         name: (
@@ -196,7 +203,11 @@ def cache_key(wildcards, input):
         )
         for name, part in parts.items()
     }
-    return {"wildcards": dict(wildcards.items()), "input": paths}
+    return {
+        "wildcards": dict(wildcards.items()),
+        "input": paths,
+        "numerics": numerics.describe(),
+    }
 
 
 def keyed(rule_name):
