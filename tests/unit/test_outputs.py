@@ -116,7 +116,7 @@ def test_captions_hold_restricted_settings_only(name):
         for key in re.findall(r'sweep\["(\w+)"\]', expression):
             # A data set's name is a key of the registry, and these are restricted.
             assert key == "datasets" or restricted(sweep[key]), key
-        # The path of the verdicts holds the experiment's name, which is restricted; the rule for "active" holds a number.
+        # The verdicts' path holds the experiment's name, which is restricted; the rule for "active" holds a number.
         known = r'snakemake\.(params\.(style\.\w+|verdicts|active)|config\["\w+"\]|output\.(finding|get\("finding"\)))'
         assert "snakemake" not in re.sub(known, "", expression), expression
 
