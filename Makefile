@@ -12,7 +12,7 @@ export OPENBLAS_NUM_THREADS := 1
 export PATH := $(abspath $(BIN)):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev reproduce resume report verify publish document test test-slurm test-faults benchmark format lock clean
+.PHONY: help install install-dev reproduce resume report verify publish document test test-slurm test-faults test-ledger benchmark format lock clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -65,6 +65,10 @@ test-slurm: install-dev ## Run the pipeline through a real Slurm on this machine
 
 test-faults: install-dev ## Kill, fill up and break a run in many ways, and finish it all the same
 	$(BIN)/pytest -m faults -s
+
+# Some minutes on one core.
+test-ledger: install-dev ## How often the claims ledger errs, by simulation; writes docs/ledger_errors.md
+	PYTHONPATH=scripts $(BIN)/python -m tests.ledger.simulate
 
 benchmark: install-dev ## Time ours beside the customary way; writes tests/benchmark/RESULTS.md
 	$(BIN)/python tests/benchmark/make_table.py

@@ -106,6 +106,7 @@ def is_image(cell):
 
 TRAINED = [cell for cell in CELLS if cell["training"] is not None]
 CONTROL_CELLS = [cell for cell in TRAINED if not is_image(cell)]
+MADE_CELLS = [cell for cell in CELLS if cell["architecture"] == configuration.MADE]
 IMAGE_CELLS = [cell for cell in CELLS if is_image(cell)]
 JUDGED_CELLS = [
     cell for cell in IMAGE_CELLS if DATASETS[cell["dataset"]].get("classes")

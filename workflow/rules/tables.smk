@@ -116,11 +116,12 @@ rule collect_latent_maps:
 
 rule collect_controls:
     input:
-        models=model_files("moments.csv", CONTROL_CELLS),
+        trained=model_files("moments.csv", CONTROL_CELLS),
         data=[
             f"results/{EXPERIMENT}/data/{cell['dataset']}.safetensors"
             for cell in CONTROL_CELLS
         ],
+        made=model_files("moments.csv", MADE_CELLS),
     output:
         table=f"{TABLES}/controls.csv",
     log:
@@ -129,10 +130,13 @@ rule collect_controls:
     conda:
         "../../environment.yml"
     params:
-        cells=keys_of(CONTROL_CELLS),
-        decoder_variances=[
-            cell["training"]["decoder_variance"] for cell in CONTROL_CELLS
-        ],
+        models={
+            "trained_keys": keys_of(CONTROL_CELLS),
+            "made_keys": keys_of(MADE_CELLS),
+            "decoder_variances": [
+                cell["training"]["decoder_variance"] for cell in CONTROL_CELLS
+            ],
+        },
         code=code("collect_controls"),
         cache_key=cache_key,
     script:

@@ -147,7 +147,9 @@ def kurtosis_by_kl_weight(
     """
     with drawing(style) as settings:
         rows = chosen_rows(image_rows(moments), settings)
-        controls = None if controls is None or controls.empty else tidy(controls)
+        # Of the controls that were trained: for others no KL weight matters.
+        controls = tidy(controls[controls["architecture"] == "linear"]) if controls is not None else pd.DataFrame()
+        controls = None if controls.empty else controls
         groups = latent_groups(rows)
         count = len(groups) + (controls is not None)
         if not count:

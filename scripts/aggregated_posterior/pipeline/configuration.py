@@ -9,6 +9,8 @@ from typing import Any
 from ..storage import DataError
 from .schemas import check_schema
 
+# The architecture of a control whose posteriors are made and not trained.
+MADE = "made"
 CELL_KEYS = ("dataset", "architecture", "likelihood", "latent_dim", "kl_weight", "seed")
 
 
@@ -38,8 +40,8 @@ def cells(config: Mapping[str, Any], datasets: Mapping[str, Any]) -> list[dict[s
         datasets: The registry of data sets.
 
     Returns:
-        One dictionary per model with `CELL_KEYS` and `training`, the settings it is trained with (None for external
-        posteriors). `kl_weight` is a string, written as in paths.
+        One dictionary per model with `CELL_KEYS` and `training`, the settings it is trained with (None for
+        posteriors that come from elsewhere or are made). `kl_weight` is a string, written as in paths.
 
     Raises:
         DataError: An unknown data set; a KL weight written in two ways; a model asked for twice with different
@@ -79,6 +81,15 @@ def _trained(config: Mapping[str, Any], datasets: Mapping[str, Any]) -> Iterator
             sweep["seeds"],
         )
         for dataset, architecture, latent_dim, kl_weight, seed in product:
+            place = {"latent_dim": latent_dim, "kl_weight": str(kl_weight), "seed": seed}
+            if (datasets[dataset]["kind"] == "posteriors") != (architecture == MADE):
+                raise DataError(
+                    f"sweeps: {dataset} with architecture {architecture}: data sets of kind `posteriors`, and no "
+                    f"others, go with the architecture {MADE}"
+                )
+            if architecture == MADE:
+                yield {"dataset": dataset, "architecture": MADE, "likelihood": "none", **place, "training": None}
+                continue
             if training["likelihood"] == "bernoulli" and datasets[dataset]["kind"] == "control":
                 raise DataError(
                     f"sweeps: {dataset} has values outside [0, 1]; set training: {{likelihood: gaussian}} in its sweep"
@@ -87,9 +98,7 @@ def _trained(config: Mapping[str, Any], datasets: Mapping[str, Any]) -> Iterator
                 "dataset": dataset,
                 "architecture": architecture,
                 "likelihood": training["likelihood"],
-                "latent_dim": latent_dim,
-                "kl_weight": str(kl_weight),
-                "seed": seed,
+                **place,
                 "training": {
                     **training,
                     "hidden_sizes": [] if architecture == "linear" else training["hidden_sizes"],
