@@ -8,16 +8,17 @@ import pytest
 
 from .conftest import ROOT, TINY
 
-STATISTICS = {"compute_moments": 3, "measure_marginals": 3, "measure_divergence": 3}
+STATISTICS = {"compute_moments": 4, "measure_marginals": 4, "measure_divergence": 4}
 
 
 def test_the_tiny_experiment_reaches_figures_and_verdicts(finished):
     results = finished.folder / "results/tiny"
     claims = json.loads((results / "claims.json").read_text())
-    assert [claim["id"] for claim in claims] == "C0 C1 C2 C3 C4 C4β C5 C5s C6 C6k C7 C8".split()
+    assert [claim["id"] for claim in claims] == "C0 C1 C2 C2r C3 C4 C4β C5 C5s C6 C6k C6s M1 C8".split()
     for claim in claims:
-        assert {"id", "statement", "estimate", "low", "high", "threshold", "verdict", "cells"} <= set(claim)
-        assert claim["verdict"] in {"supported", "refuted", "inconclusive", "reported"}
+        assert {"id", "statement", "estimate", "low", "high", "threshold", "verdict", "cells", "size"} <= set(claim)
+        assert claim["verdict"] in {"supported", "refuted", "inconclusive", "reported", "not tested"}
+    assert {claim["id"]: claim["verdict"] for claim in claims}["C8"] == "supported", claims[-1]
     figures = {path.name for path in (results / "figures").iterdir()}
     rules = [path.stem.removeprefix("plot_") for path in (ROOT / "scripts").glob("plot_*.py")]
     assert len(rules) == 11
@@ -59,7 +60,7 @@ def test_both_doors_plan_the_same(fresh):
         ("samplers", "", "UNUSED = 1\n", {"score_samplers": 2}),
         ("gauge", "", "UNUSED = 1\n", {**STATISTICS, "measure_latent_map": 2, "score_samplers": 2}),
         ("configuration", "", "UNUSED = 1\n", {}),
-        ("control_comparison", "", "UNUSED = 1\n", {"collect_controls": 1}),
+        ("evidence/controls", "", "UNUSED = 1\n", {"collect_controls": 1}),
     ],
 )
 def test_editing_a_library_module_reruns_the_rules_that_import_it(clone, module, old, new, expected):
