@@ -98,7 +98,7 @@ class LineMixture:
         cumulative = cumulative or integral
         order = None
         if len(z) > 1 and np.any(z[1:] < z[:-1]):
-            order = np.argsort(z)
+            order = np.argsort(z, kind="stable")
             z = z[order]
         out = np.zeros((4, len(z)))
         for lattice in self.lattices:
@@ -214,7 +214,7 @@ class _Lattice:
         offsets = np.arange(-spread, spread + 1)
         # ln of a weight is quadratic in the offset: a product of three columns by three rows gives a chunk of them.
         powers = np.stack([offsets**2, offsets, np.ones_like(offsets)]).astype(np.float64)
-        order = np.argsort(nearest)
+        order = np.argsort(nearest, kind="stable")
         index = nearest[order] - self.origin
         shift = mean[order] - nearest[order] * spacing
         narrow = variance[order] - self.base
