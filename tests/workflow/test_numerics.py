@@ -35,17 +35,19 @@ def test_jobs_are_pinned_whatever_the_shell_had_set(fresh, where):
     assert (found["mode"], found["pins"]) == ("portable", numerics.PINS)
 
 
-def test_native_lifts_the_pins_says_so_and_is_another_entry_of_the_cache(finished, fresh):
-    cached = {"SNAKEMAKE_OUTPUT_CACHE": str(finished.cache)}
-    done = fresh.run(
-        "--cores", "1", "--configfile", TINY, "--cache", "--config", "numerics=native", "--", MODEL, **cached
-    )
-    assert "numerics: native" in done.stderr + done.stdout
-    assert trained_with(fresh)["mode"] == "native" and trained_with(fresh)["pins"] == {}
-    # Trained here, and not taken from the portable run.
-    assert (fresh.folder / "logs/tiny/train_vae").is_dir()
-    assert "Taken from the cache: " + MODEL not in done.stderr + done.stdout
-    # And the other word makes it again, here from the cache.
-    done = fresh.run("--cores", "1", "--configfile", TINY, "--cache", "--", MODEL, **cached)
-    assert "Taken from the cache: " + MODEL in done.stderr + done.stdout
-    assert trained_with(fresh)["mode"] == "portable"
+def test_native_lifts_the_pins_says_so_and_is_another_entry_of_the_cache(fresh):
+    cache = str(fresh.folder.parent / "cache")
+
+    def run(word):
+        options = ("--cores", "1", "--configfile", TINY, "--cache", "--config", f"numerics={word}")
+        done = fresh.run(*options, "--", MODEL, SNAKEMAKE_OUTPUT_CACHE=cache)
+        said = done.stdout + done.stderr
+        return "numerics: native" in said, f"Taken from the cache: {MODEL}" in said, trained_with(fresh)
+
+    notice, cached, found = run("portable")
+    assert not notice and not cached and found["mode"] == "portable"
+    notice, cached, found = run("native")
+    assert notice and not cached and found["mode"] == "native" and found["pins"] == {}
+    # The first word again makes the model again, from the cache, which has both.
+    notice, cached, found = run("portable")
+    assert not notice and cached and found["mode"] == "portable"
