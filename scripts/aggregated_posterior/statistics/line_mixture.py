@@ -138,7 +138,7 @@ class LineMixture:
         cumulative = cumulative or integral
         order = None
         if len(z) > 1 and np.any(z[1:] < z[:-1]):
-            order = np.argsort(z)
+            order = np.argsort(z, kind="stable")
             z = z[order]
         out = np.zeros((4, len(z)))
         for lattice in self.lattices:
@@ -274,7 +274,7 @@ class _Lattice:
     ) -> None:  # fmt: skip
         """Add h N(x_k; μ, s − a) · weight to the lattice's weights, out to `spread` points from each mean."""
         spacing = self.spacing
-        order = np.argsort(nearest)
+        order = np.argsort(nearest, kind="stable")
         index = nearest[order] - self.origin
         shift = mean[order] - nearest[order] * spacing
         narrow = variance[order] - self.base
