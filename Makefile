@@ -12,7 +12,7 @@ export OPENBLAS_NUM_THREADS := 1
 export PATH := $(abspath $(BIN)):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev reproduce resume report verify publish document test test-slurm test-faults benchmark format lock clean
+.PHONY: help install install-dev reproduce resume report verify publish document test test-slurm test-faults test-fuzz benchmark format lock clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -69,6 +69,9 @@ test-slurm: install-dev ## Run the pipeline through a real Slurm on this machine
 
 test-faults: install-dev ## Kill, fill up and break a run in many ways, and finish it all the same
 	$(BIN)/pytest -m faults -s
+
+test-fuzz: install-dev ## Try every reader on damaged and hostile files, ten minutes in all
+	FUZZ_SECONDS=40 $(BIN)/pytest tests/fuzz
 
 benchmark: install-dev ## Time ours beside the customary way; writes tests/benchmark/RESULTS.md
 	$(BIN)/python tests/benchmark/make_table.py

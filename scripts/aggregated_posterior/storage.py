@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 # safetensors writes its metadata as a hash map, in an order that changes from run to run once there are two keys.
 # One key that holds sorted JSON keeps the bytes the same.
 METADATA_KEY = "metadata"
-LONGEST_MESSAGE = 4_000
+LONGEST_MESSAGE = 1_500
 
 
 class DataError(ValueError):

@@ -30,7 +30,7 @@ def shortened(text: str, longest: int = LONGEST) -> str:
     if len(text) <= longest:
         return text
     tail = longest // 3
-    return f"{text[: longest - tail]} … {text[-tail:]}"
+    return f"{text[: longest - tail - 3]} … {text[-tail:]}"
 
 
 def visible(text: object, longest: int = LONGEST) -> str:
@@ -39,10 +39,12 @@ def visible(text: object, longest: int = LONGEST) -> str:
     Control characters, escape codes, line ends, marks that turn the direction of writing, and the halves of characters
     by which Python keeps bytes that are no UTF-8.
     """
-    return "".join(
+    written = (
         char if char.isprintable() or unicodedata.category(char) == "Zs" else char.encode("unicode_escape").decode()
         for char in shortened(str(text), longest)
     )
+    # Once more, since what is written out is longer.
+    return shortened("".join(written), longest)
 
 
 def for_terminal(text: object, longest: int = LONGEST) -> str:
