@@ -10,7 +10,6 @@ import html
 import os
 import re
 import sys
-import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -36,12 +35,11 @@ def shortened(text: str, longest: int = LONGEST) -> str:
 def visible(text: object, longest: int = LONGEST) -> str:
     """One line in which whatever a reader could not see is written out, as `\\x1b`, `\\u202e`, `\\n` or `\\udcff`.
 
-    Control characters, escape codes, line ends, marks that turn the direction of writing, and the halves of characters
-    by which Python keeps bytes that are no UTF-8.
+    Control characters, escape codes, line ends, blanks that are no space, marks that turn the direction of writing, and
+    the halves of characters by which Python keeps bytes that are no UTF-8.
     """
     written = (
-        char if char.isprintable() or unicodedata.category(char) == "Zs" else char.encode("unicode_escape").decode()
-        for char in shortened(str(text), longest)
+        char if char.isprintable() else char.encode("unicode_escape").decode() for char in shortened(str(text), longest)
     )
     # Once more, since what is written out is longer.
     return shortened("".join(written), longest)

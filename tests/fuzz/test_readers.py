@@ -255,6 +255,7 @@ READERS: dict[str, tuple[str, Callable[[Path], object], st.SearchStrategy[bytes]
     "json": ("a.json", read_json, damaged(b'{"a": [1, null, "x"]}') | VALUES.map(json.dumps).map(str.encode)),
     # Read where the audit knows these endings, and refused in one line where it does not.
     "csv of strangers": ("a.csv", right_posteriors, damaged(b"mean_0,mean_1,std_0,std_1\n" + b"0.5,-1,0.3,2\n" * 20)),
+    "h5ad of strangers": ("a.h5ad", right_posteriors, damaged(b"\x89HDF\r\n\x1a\n" + bytes(200))),
     "npy of strangers": ("mean.npy", right_posteriors, st.builds(npy_header, HEADER, st.binary(max_size=64))),
 }  # fmt: skip
 
@@ -268,6 +269,7 @@ def test_a_right_result_or_one_short_error_and_no_file(reader, tmp_path):
     @settings(
         max_examples=1_000 if SECONDS else EXAMPLES, deadline=None, database=None, derandomize=not SECONDS,
         suppress_health_check=list(HealthCheck), phases=[Phase.generate, Phase.shrink], print_blob=True,
+        report_multiple_bugs=False,
     )  # fmt: skip
     @given(contents)
     def try_one(content: bytes) -> None:
