@@ -12,7 +12,7 @@ export OPENBLAS_NUM_THREADS := 1
 export PATH := $(abspath $(BIN)):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev reproduce resume report verify publish document test test-slurm test-faults test-fuzz benchmark format lock clean
+.PHONY: help install install-dev reproduce resume report site verify publish document test test-slurm test-faults test-fuzz test-processors benchmark format lock clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -41,9 +41,13 @@ resume: install ## Finish a run that was interrupted, whatever stopped it (CONFI
 	@$(BIN)/python tools/check_config.py $(CONFIG)
 	$(BIN)/python tools/resume.py --cores $(CORES) --configfile $(CONFIG)
 
-report: install ## One self-contained HTML page of that experiment, once it has run
+report: install ## The page of an experiment that has run (index.html), and Snakemake's report of its provenance
 	@$(BIN)/python tools/check_config.py $(CONFIG)
+	$(BIN)/snakemake results/$(EXPERIMENT)/index.html --cores $(CORES) --configfile $(CONFIG)
 	$(BIN)/snakemake --cores $(CORES) --configfile $(CONFIG) --report results/$(EXPERIMENT)/report.html
+
+site: install ## The pages of all published experiments, into site/, ready for a static host
+	$(BIN)/python tools/site.py
 
 # By time alone: what was made on a GPU or by another version is compared as it is, not made again.
 verify: install ## Compare your own run with the published one
@@ -72,6 +76,11 @@ test-faults: install-dev ## Kill, fill up and break a run in many ways, and fini
 
 test-fuzz: install-dev ## Try every reader on damaged and hostile files, ten minutes in all
 	FUZZ_SECONDS=40 $(BIN)/pytest tests/fuzz
+
+test-processors: install-dev ## The same bytes on an emulated Intel and an emulated AMD processor (installs qemu-user)
+	@command -v qemu-x86_64 >/dev/null || apt-get install -y --no-install-recommends qemu-user || \
+	  { echo 'error: qemu-x86_64 is needed; install the package qemu-user (Debian, Ubuntu) as root'; exit 1; }
+	$(BIN)/pytest -m slow -s tests/processors
 
 benchmark: install-dev ## Time ours beside the customary way; writes tests/benchmark/RESULTS.md
 	$(BIN)/python tests/benchmark/make_table.py

@@ -4,14 +4,14 @@ from aggregated_posterior.figures.findings import sampler_plates as describe_pla
 from aggregated_posterior.figures.samplers import sampler_plates
 from aggregated_posterior.figures.style import complete_style, save_figure
 from aggregated_posterior.pipeline.scripting import script_log
-from aggregated_posterior.storage import read_arrays, write_text
+from aggregated_posterior.storage import read_arrays, read_table, write_text
 
 
 def plot_sampler_plates(
-    plates: list[str], cells: list[dict], svg: str, pdf: str, png: str, finding: str | None, style: dict
+    plates: list[str], moments: str, cells: list[dict], svg: str, pdf: str, png: str, finding: str | None, style: dict
 ) -> None:
     """Write the figure of all plates (same order as `cells`), and its finding where a file is named."""
-    figure = sampler_plates([read_arrays(path)[0] for path in plates], cells, style)
+    figure = sampler_plates([read_arrays(path)[0] for path in plates], cells, read_table(moments), style)
     save_figure(figure, svg=svg, pdf=pdf, png=png, style=style)
     if finding is not None:
         write_text(finding, describe_plates(cells, complete_style(style)) + "\n")
@@ -21,6 +21,7 @@ if __name__ == "__main__":
     with script_log(snakemake.log[0]):
         plot_sampler_plates(
             plates=snakemake.input.get("plates", []),
+            moments=snakemake.input.moments,
             cells=snakemake.params.cells,
             svg=snakemake.output.svg,
             pdf=snakemake.output.pdf,

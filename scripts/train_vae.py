@@ -5,6 +5,7 @@ from pathlib import Path
 import pandas as pd
 from tqdm import tqdm
 
+from aggregated_posterior import numerics
 from aggregated_posterior.model.training import HISTORY_COLUMNS, TrainingSettings, prepare_process, train
 from aggregated_posterior.model.vae import save_vae
 from aggregated_posterior.pipeline.scripting import script_log
@@ -32,6 +33,7 @@ def train_vae(data: str, vae: str, history: str, settings: dict, device: str) ->
         )
     write_table(history, pd.DataFrame(rows, columns=HISTORY_COLUMNS))
     run = {"device": device, "precision": "float32", "deterministic": True, "threads": 1}
+    run["numerics"] = numerics.describe()
     save_vae(vae, model, {"settings": settings, "maximum": metadata["maximum"], "run": run})
     checkpoint.unlink(missing_ok=True)
 

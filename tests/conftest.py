@@ -4,6 +4,22 @@ import sys
 
 import pytest
 
+from aggregated_posterior import numerics
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--numerics",
+        choices=numerics.MODES,
+        default="portable",
+        help="arithmetic of the tests' process; `native` leaves the environment's own choice of instructions",
+    )
+
+
+def pytest_configure(config):
+    # Before any test module, and so NumPy, is imported.
+    numerics.apply(config.getoption("--numerics"))
+
 
 @pytest.fixture(autouse=True)
 def subnormal_numbers_are_numbers():

@@ -7,7 +7,6 @@ out and listed in the manifest; `snakemake verify` compares it by its SHA-256.
 """
 
 import argparse
-import importlib.metadata
 import json
 import os
 import platform
@@ -20,7 +19,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "scripts"))
 
-from aggregated_posterior.evidence.published import MANIFEST, digest  # noqa: E402
+from aggregated_posterior import numerics  # noqa: E402
+from aggregated_posterior.evidence.published import MANIFEST, digest, packages, trained_with  # noqa: E402
 from aggregated_posterior.pipeline import configuration  # noqa: E402
 from aggregated_posterior.pipeline.schemas import load_registry, read_yaml  # noqa: E402
 from aggregated_posterior.storage import DataError, read_json, write_json  # noqa: E402
@@ -107,20 +107,15 @@ def machine() -> dict:
         "cores": os.cpu_count(),
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
+        # Its exp and log are NumPy's where NumPy has none of its own for the processor.
+        "libc": " ".join(platform.libc_ver()).strip(),
     }
 
 
 def versions(root: Path) -> dict:
     """The installed versions of what requirements.txt names."""
-    found = {}
-    for line in (root / "requirements.txt").read_text(encoding="utf-8").splitlines():
-        name = line.split("==")[0].strip()
-        if "==" in line and not line.startswith("#"):
-            try:
-                found[name] = importlib.metadata.version(name)
-            except importlib.metadata.PackageNotFoundError:
-                found[name] = None
-    return found
+    lines = (root / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    return packages(line.split("==")[0].strip() for line in lines if "==" in line and not line.startswith("#"))
 
 
 def commit(root: Path) -> str | None:
@@ -152,6 +147,7 @@ def publish(config: str | Path, note: str = "", root: Path = ROOT) -> Path:
         DataError: The run is not finished, or too large to publish.
     """
     content = resolved(config, root)
+    numerics.apply(content["numerics"])
     experiment = content["experiment"]
     results = root / "results" / experiment
     registry = load_registry(root / "config/datasets.yaml", root / "workflow/schemas/datasets.schema.yaml")
@@ -185,6 +181,8 @@ def publish(config: str | Path, note: str = "", root: Path = ROOT) -> Path:
         "commit": commit(root),
         "machine": machine(),
         "packages": versions(root),
+        "numerics": numerics.describe(),
+        "trained_with": trained_with(results),
         "run_time": run_time(root / ".snakemake/metadata", experiment),
         "published": {name: run[name] for name in names},
         "run": run,

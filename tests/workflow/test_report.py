@@ -2,20 +2,13 @@
 
 import json
 import re
-import shutil
 
 import pytest
 
+from ..browser import nothing_asked_and_nothing_wrong, open_browser
 from .conftest import ROOT, TINY
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-CHROMEDRIVER = shutil.which("chromedriver")
 FIGURES = sorted(path.stem.removeprefix("plot_") for path in (ROOT / "scripts").glob("plot_*.py"))
-# A proxy where nothing listens: whatever is asked of the network fails, as it would on a plane.
-FLAGS = (
-    "--headless=new --no-sandbox --disable-gpu --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync --window-size=1600,1000 --proxy-server=127.0.0.1:9"
-).split()
 
 
 @pytest.fixture(scope="module")
@@ -35,17 +28,7 @@ def embedded(report, name):
 @pytest.fixture(scope="module")
 def browser(report, tmp_path_factory):
     """Chromium with the report open."""
-    if not (CHROMIUM and CHROMEDRIVER):
-        pytest.skip("chromium and chromedriver are not installed (apt-get install chromium chromium-driver)")
-    from selenium import webdriver
-
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
-    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(CHROMEDRIVER))
-    driver.set_script_timeout(60)
+    driver = open_browser(tmp_path_factory.mktemp("profile"))
     driver.get(report.as_uri())
     yield driver
     driver.quit()
@@ -120,15 +103,7 @@ def test_the_first_page_says_what_was_done(report):
 
 def test_the_browser_opens_it_without_network_and_without_errors(browser):
     find(browser, "//*[contains(text(), 'Is Q(z) normal?')]")
-    requests = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
-    asked = {
-        message["params"]["request"]["url"].split(":", 1)[0]
-        for message in requests
-        if message["method"] == "Network.requestWillBeSent"
-    }
-    assert "file" in asked and not asked & {"http", "https", "ws", "wss", "ftp"}
-    severe = [entry["message"] for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
-    assert not severe
+    assert nothing_asked_and_nothing_wrong(browser)
 
 
 @pytest.mark.parametrize("name", FIGURES)

@@ -11,9 +11,11 @@ WORKFLOW = Path(workflow.current_basedir.get_path_or_uri(secret_free=True)).pare
 SCRIPTS = WORKFLOW.parent / "scripts"
 sys.path[:0] = [str(SCRIPTS), str(WORKFLOW)]
 
+from aggregated_posterior import numerics
 from aggregated_posterior.pipeline import configuration
 from aggregated_posterior.data.archives import list_files
 from aggregated_posterior.data.idx import IDX_FILES
+from aggregated_posterior.evidence.tables import activity_label
 from aggregated_posterior.pipeline.code_digest import code_digest
 from aggregated_posterior.pipeline.schemas import (
     attributed,
@@ -22,6 +24,7 @@ from aggregated_posterior.pipeline.schemas import (
     without_prose,
 )
 from aggregated_posterior.storage import DataError
+from snakemake.logging import logger
 from verified_cache import use_verified_cache
 
 # Before the first rule. Does nothing without --cache.
@@ -71,6 +74,11 @@ except DataError as error:
     # Each of these messages begins with the key that it is about.
     key = str(error).partition(":")[0]
     raise WorkflowError(f"{attributed([key], SOURCES)}: {error}") from None
+
+# For the jobs, each of which is a process of its own; on a cluster the job reads this file too, and sets them there.
+numerics.apply(config["numerics"])
+if numerics.notice():
+    logger.warning(numerics.notice())
 
 EXPERIMENT = config["experiment"]
 JUDGE_SEEDS = [str(seed) for seed in config["judges"]["seeds"]]
@@ -142,6 +150,27 @@ JUDGED_CELLS = [
     cell for cell in IMAGE_CELLS if DATASETS[cell["dataset"]].get("classes")
 ]
 MAP_CELLS = [cell for cell in IMAGE_CELLS if cell["latent_dim"] == 2]
+# A page can hold a dense decoder.
+EXPLORED_CELLS = [
+    cell
+    for cell in MAP_CELLS
+    if cell["architecture"] == "dense" and DATASETS[cell["dataset"]].get("classes")
+]
+
+
+def first_seeds(cells):
+    """One model of each cell, the one with its first seed."""
+    first = {}
+    for cell in cells:
+        first.setdefault(tuple(cell[key] for key in PLACE if key != "seed"), cell)
+    return list(first.values())
+
+
+def spread(cells, count):
+    """At most `count` of these cells, evenly spread over their order."""
+    step = max(1, len(cells) - 1) / max(1, count - 1)
+    chosen = sorted({round(n * step) for n in range(count)})
+    return [cells[n] for n in chosen if n < len(cells)]
 
 
 def training_settings(cell):
@@ -164,7 +193,7 @@ def code(rule_name):
 
 
 def cache_key(wildcards, input):
-    """What Snakemake's cache key lacks: the wildcards, and which input plays which part."""
+    """What Snakemake's cache key lacks: wildcards, which input plays which part, and how the libraries compute."""
     parts = {name: input.get(name) for name in input.keys()}
     paths = {
         name: (
@@ -174,7 +203,11 @@ def cache_key(wildcards, input):
         )
         for name, part in parts.items()
     }
-    return {"wildcards": dict(wildcards.items()), "input": paths}
+    return {
+        "wildcards": dict(wildcards.items()),
+        "input": paths,
+        "numerics": numerics.describe(),
+    }
 
 
 def keyed(rule_name):
@@ -243,7 +276,8 @@ def everything(wildcards):
         ("latent_density.csv", "latent_ellipses.csv"): MAP_CELLS,
     }
     wanted = [
-        *(f"claims.{suffix}" for suffix in ("json", "md", "html")),
+        *(f"claims.{suffix}" for suffix in ("json", "md", "html", "rst")),
+        "index.html",
         *(f"tables/{table}.csv" for table in [*COLLECTED, "controls"]),
         *(f"figures/{name}.rst" for name in DRAWN),
         *(f"data/{dataset}.safetensors" for dataset in unique("dataset", TRAINED)),

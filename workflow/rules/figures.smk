@@ -16,9 +16,13 @@ DRAWN = {
     ),
     "divergence": ("2 Distance from N(0, I)", tables("divergence")),
     "sampler_split": ("3 Generation", tables("samplers")),
+    "penalty_shares": ("3 Generation", tables("samplers")),
     "sampler_plates": (
         "3 Generation",
-        {"plates": model_files("sample_plates.safetensors", JUDGED_CELLS)},
+        {
+            "plates": model_files("sample_plates.safetensors", JUDGED_CELLS),
+            **tables("moments"),
+        },
     ),
 }
 
@@ -39,6 +43,9 @@ for figure_name, (chapter, source) in DRAWN.items():
         params:
             **keyed(f"plot_{figure_name}"),
             style=PLOTTING,
+            active=activity_label(STATISTICS["active_threshold"]),
+            # Defines |C0|, |C1| …: each claim's verdict in this experiment, for the caption.
+            verdicts=lambda w: f"results/{w.experiment}/claims.rst",
             cells=keys_of(JUDGED_CELLS) if "plates" in source else [],
         script:
             f"../../scripts/plot_{figure_name}.py"

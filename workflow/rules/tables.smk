@@ -5,6 +5,7 @@
 COLLECTED = {
     "moments": ("moments.csv", CELLS),
     "training": ("history.csv", TRAINED),
+    "losses": ("losses.csv", TRAINED),
     "marginals": ("marginals.csv", CELLS),
     "marginal_curves": ("marginal_curves.csv", CELLS),
     "divergence": ("divergence.json", CELLS),
@@ -12,8 +13,6 @@ COLLECTED = {
     "latent_density": ("latent_density.csv", MAP_CELLS),
     "latent_ellipses": ("latent_ellipses.csv", MAP_CELLS),
 }
-# The curves that only figures need are not published, for their size.
-CURVES = ("marginal_curves", "latent_density")
 
 
 rule collect_tables:
@@ -62,10 +61,7 @@ rule collect_controls:
 
 rule check_claims:
     input:
-        **{
-            table: table_path(table)
-            for table in ("moments", "marginals", "divergence", "samplers", "controls")
-        },
+        **tables("moments", "divergence", "samplers", "controls"),
     output:
         claims="results/{experiment}/claims.json",
         text=report(
@@ -80,6 +76,9 @@ rule check_claims:
             category="Claims",
             labels={"table": "verdicts", "format": "HTML"},
         ),
+        # The verdicts as the captions of figures quote them.
+        quoted="results/{experiment}/claims.rst",
+        judges=table_path("judges"),
     log:
         "logs/{experiment}/check_claims.log",
     cache: True
@@ -88,6 +87,5 @@ rule check_claims:
     params:
         **keyed("check_claims"),
         ledger=CLAIMS,
-        seed=0,
     script:
         "../../scripts/check_claims.py"

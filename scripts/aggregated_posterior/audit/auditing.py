@@ -21,13 +21,14 @@ import numpy as np
 import pandas as pd
 
 from ..posterior.foreign_files import posteriors_from_arrays, read_posteriors
-from ..posterior.gauge import Canonical, canonicalise, slack_of
 from ..posterior.mixture import AggregatedPosterior, Moments, normal_log_pdf
-from ..posterior.splits import FEWEST_ROWS, Posteriors, active_dimensions, hold_out
-from ..statistics.divergence import balanced_draws, fit_certifying_mixture, measure_joint
+from ..posterior.splits import FEWEST_ROWS, Posteriors, hold_out
+from ..statistics.divergence import balanced_draws
 from ..statistics.marginals import Marginals
-from ..statistics.uncertainty import kurtosis_se, normal_interval
+from ..statistics.portrait import Law, Portrait
+from ..statistics.uncertainty import normal_interval
 from ..storage import DataError
+from ..streams import stream
 from .findings import advice, explain
 
 # Beyond this many pairs (points × rows), ln Q is evaluated at fewer points, so that long inputs end.
@@ -37,8 +38,6 @@ FEWEST_POINTS = 200
 KURTOSIS_MARGIN = 0.1
 # An interval narrower than this many nats is called exact.
 EXACT = 0.01
-# Spikes without overlap would give infinity, which JSON lacks.
-LARGEST_GRAIN = 1e6
 # One-sided 95 %: a certified value is the estimate less this many standard errors.
 ONE_SIDED = 1.6448536269514722
 TERMS = {
@@ -150,27 +149,24 @@ def audit_posteriors(
     if points < 2 or gmm_components < 1 or fit_points < 2 * gmm_components:
         raise DataError("points ≥ 2, gmm_components ≥ 1 and fit_points ≥ 2·gmm_components are needed")
     train = posteriors.train
-    progress("moments")
-    moments, kl = train.moments(), train.kl()
-    canonical = posteriors.canonical(moments)
-    active = active_dimensions(kl, active_threshold)
-    progress("marginals")
-    marginals = Marginals(canonicalise(train, canonical))
-    parts = [_dimensions("train", train, moments, kl, marginals, canonical, active, posteriors.labels_train)]
-    if posteriors.test is not None:
-        test = posteriors.test
-        of_test = Marginals(canonicalise(test, canonical))
-        parts.append(
-            _dimensions("test", test, test.moments(), test.kl(), of_test, canonical, active, posteriors.labels_test)
-        )
-    dimensions = pd.concat(parts, ignore_index=True)
-    pair, held_out = _pair(posteriors, seed)
-    progress("joint law")
     points = int(np.clip(DENSITY_PAIRS // train.n, min(FEWEST_POINTS, points), points))
-    settings = {"gmm_components": gmm_components, "fit_points": fit_points, "seed": seed}
-    rows = measure_joint(pair.train, pair.test, points=points, active_threshold=active_threshold, **settings)
+    settings = {"active_threshold": active_threshold, "points": points, "gmm_components": gmm_components}
+    settings |= {"fit_points": fit_points, "seed": seed}
+    # All rows, and the split of them for the joint estimators: the same where the held-out half is given.
+    whole = Portrait(posteriors, **settings)
+    pair, held_out = _pair(posteriors, seed)
+    halves = whole if pair is posteriors else Portrait(pair, **settings)
+    progress("moments")
+    kl, canonical, active = whole.train.kl, whole.canonical, whole.active
+    progress("marginals")
+    parts = [_dimensions("train", whole.train, whole.train_canonical, active, posteriors.labels_train)]
+    if whole.test is not None:
+        parts.append(_dimensions("test", whole.test, whole.test_canonical, active, posteriors.labels_test))
+    dimensions = pd.concat(parts, ignore_index=True)
+    progress("joint law")
+    rows = halves.joint
     divergence = pd.DataFrame(rows)
-    grain = _grain(pair, points, seed)
+    grain = halves.grain
     mismatch = _mismatch(dimensions[dimensions["split"] == "train"], rows[1], grain)
     progress("sampling the prior")
     summary = {
@@ -186,7 +182,7 @@ def audit_posteriors(
         "identified": rows[1]["identified"],
         "correlation_kl": rows[1]["gaussian_part"],
         "grain": grain,
-        **_missed_by_prior(pair, active_threshold=active_threshold, **settings),
+        **_missed_by_prior(halves),
         **{
             name: value for name, value in zip(("scale", "shape", "dependence", "total"), mismatch["nats"], strict=True)
         },
@@ -201,7 +197,7 @@ def audit_posteriors(
         findings=explain(dimensions, mismatch, summary),
         advice=advice(dimensions, mismatch, summary),
         warnings=list(posteriors.warnings),
-        marginals=marginals,
+        marginals=whole.train_canonical.marginals,
     )
 
 
@@ -239,12 +235,9 @@ def label_share(q: AggregatedPosterior, moments: Moments, labels: np.ndarray) ->
     return "eta_squared", (sums**2 / sizes).sum(axis=0) / q.n / moments.variance
 
 
-def _dimensions(
-    split: str, q: AggregatedPosterior, moments: Moments, kl: np.ndarray, marginals: Marginals,
-    canonical: Canonical, active: np.ndarray, labels: np.ndarray | None,
-) -> pd.DataFrame:  # fmt: skip
-    low, high = normal_interval(moments.kurtosis, kurtosis_se(q, moments))
-    distances = marginals.distances()
+def _dimensions(split: str, law: Law, inner: Law, active: np.ndarray, labels: np.ndarray | None) -> pd.DataFrame:
+    q, moments, kl, canonical, distances = law.q, law.moments, law.kl, inner.canonical, inner.distances
+    low, high = normal_interval(moments.kurtosis, law.kurtosis_se)
     terms = np.stack([getattr(moments, name) for name in TERMS])
     excess = moments.excess_kurtosis
     names = np.array(list(TERMS.values()))
@@ -262,7 +255,7 @@ def _dimensions(
         "variance": moments.variance,
         "variance_of_means": moments.variance_of_means,
         "mean_variance": moments.mean_variance,
-        "gauge_slack": slack_of(moments),
+        "gauge_slack": law.slack,
         "skewness": moments.skewness,
         "kurtosis": moments.kurtosis,
         "kurtosis_low": low,
@@ -289,22 +282,6 @@ def _pair(posteriors: Posteriors, seed: int) -> tuple[Posteriors, str]:
     if posteriors.train.n < FEWEST_ROWS:
         return posteriors, HELD_OUT_NONE
     return hold_out(posteriors, seed), HELD_OUT_TAKEN
-
-
-def _grain(pair: Posteriors, points: int, seed: int) -> float | None:
-    """Σ_j E_{z~test}[ln q_j,test(z) − ln q_j,train(z)] ≥ 0, nats: how much of the marginals' KL the rows make.
-
-    KL of a population's marginals lies between the in-sample value less this and the in-sample value, as for the joint
-    law. It is near 0 unless posteriors are narrower than the distance of neighbouring means.
-    """
-    if pair.test is None:
-        return None
-    canonical = pair.canonical()
-    train, test = (canonicalise(q, canonical) for q in (pair.train, pair.test))
-    draws = balanced_draws(test, points, np.random.default_rng([seed, 3]))
-    with np.errstate(divide="ignore"):
-        difference = np.log(Marginals(test).pdf(draws.z)) - np.log(Marginals(train).pdf(draws.z))
-    return float(np.clip(difference.sum(axis=1).mean(), 0.0, LARGEST_GRAIN))
 
 
 def _mismatch(train: pd.DataFrame, joint: dict[str, Any], grain: float | None) -> pd.DataFrame:
@@ -342,33 +319,28 @@ def _mismatch(train: pd.DataFrame, joint: dict[str, Any], grain: float | None) -
     )
 
 
-def _missed_by_prior(
-    pair: Posteriors, gmm_components: int, fit_points: int, active_threshold: float, seed: int
-) -> dict[str, float | None]:
+def _missed_by_prior(halves: Portrait) -> dict[str, float | None]:
     """Shares of the prior's draws that certainly fall where Q(z) does not, before and after rescaling.
 
     For any region A, TV(Q, p) ≥ Q(A) − p(A). A is where a mixture fitted on train posteriors exceeds the prior; Q(A)
     and p(A) come from held-out rows and fresh draws, so the bound is honest whatever the fit is worth. 95 % one-sided.
     """
     names = ("prior_misses_raw", "prior_misses_canonical")
-    if pair.test is None:
+    if halves.test is None:
         return dict.fromkeys(names)
-    canonical = pair.canonical()
-    train, test = (canonicalise(q, canonical) for q in (pair.train, pair.test))
-    model = fit_certifying_mixture(train, gmm_components, fit_points, active_threshold, seed)
-    rng = np.random.default_rng([seed, 2])
-    draws = balanced_draws(test, min(test.n, fit_points), rng)
-    prior = rng.standard_normal((len(draws.z), train.latent_dim))
-    inside = model.log_density(draws.z)
+    canonical, test, model = halves.canonical, halves.test_canonical.q, halves.certifying_mixture
+    draws = balanced_draws(test, min(test.n, halves.fit_points), stream(halves.seed, "prior misses", "posterior"))
+    prior = stream(halves.seed, "prior misses", "prior").standard_normal((len(draws.z), test.latent_dim))
+    inside = model.score_samples(draws.z)
     missed = []
     for raw in (True, False):
         if raw:
             # Densities per raw volume: both sides of the comparison carry the same Jacobian, written out for the model.
             jacobian = canonical.log_determinant
             own = inside + jacobian > normal_log_pdf(canonical.invert(draws.z))
-            other = model.log_density(canonical.apply(prior)) + jacobian > normal_log_pdf(prior)
+            other = model.score_samples(canonical.apply(prior)) + jacobian > normal_log_pdf(prior)
         else:
-            own, other = inside > normal_log_pdf(draws.z), model.log_density(prior) > normal_log_pdf(prior)
+            own, other = inside > normal_log_pdf(draws.z), model.score_samples(prior) > normal_log_pdf(prior)
         a, b, m = float(own.mean()), float(other.mean()), len(prior)
         missed.append(max(0.0, a - b - ONE_SIDED * float(np.sqrt((a * (1 - a) + b * (1 - b)) / m))))
     return dict(zip(names, missed, strict=True))

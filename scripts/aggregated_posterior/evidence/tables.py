@@ -1,4 +1,4 @@
-"""Tidy tables: one row per observation, with the model's keys in front."""
+"""Tidy tables: one row per observation, with the model's keys in front; what the keys are called stands here alone."""
 
 from __future__ import annotations
 
@@ -11,7 +11,31 @@ import pandas as pd
 from ..storage import read_json, read_table
 
 KEYS = ["experiment", "dataset", "architecture", "likelihood", "latent_dim", "kl_weight", "seed"]
+# Runs of one cell differ in the seed alone.
 CELL = ["dataset", "architecture", "latent_dim", "kl_weight"]
+RUN = [*CELL, "seed"]
+# Between an architecture and the name of a variant of its training: dense_customary.
+VARIANT_MARK = "_"
+
+
+def activity_label(threshold: float) -> str:
+    """The rule by which a latent dimension is called active, as readers see it (`active_dimensions` applies it)."""
+    return f"mean KL > {threshold:g} nat"
+
+
+def base_architecture(label: str) -> str:
+    """The module that a label names: `dense` for `dense` and for `dense_customary`."""
+    return label.partition(VARIANT_MARK)[0]
+
+
+def variant(label: str) -> str:
+    """The variant of training that an architecture's label names: `customary` for `dense_customary`, else empty."""
+    return label.partition(VARIANT_MARK)[2]
+
+
+def is_variant(table: pd.DataFrame) -> pd.Series:
+    """Which rows belong to a variant of training and not to the main sweep."""
+    return table["architecture"].astype(str).str.contains(VARIANT_MARK, regex=False)
 
 
 def read_rows(path: str | Path) -> pd.DataFrame:

@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
-from matplotlib.collections import EllipseCollection
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 
 from .rows import image_rows, latent_groups, model_groups, of_weight, one_seed, weights_of
 from .style import (
@@ -114,47 +114,32 @@ def _class_colours(labels: pd.Series) -> dict[float, Any]:
 
 
 def _map_panel(
-    axis: Axes, ellipses: pd.DataFrame, density: pd.DataFrame, colours: Mapping[float, Any], limit: float
+    axis: Axes, codes: pd.DataFrame, density: pd.DataFrame, colours: Mapping[float, Any], limit: float, size: float
 ) -> None:
-    face = [colours.get(label, GREY) for label in ellipses["label"]]
-    axis.add_collection(
-        EllipseCollection(
-            widths=2 * ellipses["std_1"].to_numpy(dtype=float),
-            heights=2 * ellipses["std_2"].to_numpy(dtype=float),
-            angles=np.zeros(len(ellipses)),
-            units="xy",
-            offsets=ellipses[["mean_1", "mean_2"]].to_numpy(dtype=float),
-            offset_transform=axis.transData,
-            facecolors=[(*colour[:3], 0.25) if not isinstance(colour, str) else "0.7" for colour in face],
-            edgecolors=face,
-            linewidths=0.35,
-            zorder=2,
-        )
-    )
+    """Draw the exact density of Q(z) in grey, held-out images' class numerals at their means, the prior's circles."""
+    if len(density):
+        grid = density.pivot_table(index="z2", columns="z1", values="log_density", sort=True)
+        axis.pcolormesh(
+            grid.columns, grid.index, np.exp(grid - grid.max(axis=None)) ** 0.5, cmap="Greys", vmax=1.6,
+            shading="nearest", rasterized=True, zorder=0,
+        )  # fmt: skip
     angle = np.linspace(0, 2 * np.pi, 181)
     for radius in PRIOR_RADII:
         axis.plot(radius * np.cos(angle), radius * np.sin(angle), color="black", lw=0.8, ls=(0, (4, 2)), zorder=4)
-    if len(density):
-        grid = density.pivot_table(index="z2", columns="z1", values="log_density", sort=True)
-        # The prior's own density on its circles: were Q(z) = N(0, I), each contour would lie on its circle.
-        levels = sorted(-(radius**2) / 2 - np.log(2 * np.pi) for radius in PRIOR_RADII)
-        axis.contour(
-            grid.columns,
-            grid.index,
-            grid,
-            levels=levels,
-            colors="#B2182B",
-            linewidths=0.75,
-            linestyles="solid",
-            zorder=5,
-        )
+    for _, code in codes.iterrows():
+        # Numerals tell classes apart where colours do not.
+        known = pd.notna(code["label"])
+        axis.text(
+            code["mean_1"], code["mean_2"], f"{code['label']:g}" if known else "·", ha="center", va="center",
+            fontsize=size, color=colours.get(code["label"], GREY), clip_on=True, zorder=3,
+        )  # fmt: skip
     axis.set(xlim=(-limit, limit), ylim=(-limit, limit), aspect="equal", xlabel="z₁")
 
 
 def latent_map(
     latent_ellipses: pd.DataFrame, latent_density: pd.DataFrame, style: Mapping[str, Any] | None = None
 ) -> Figure:
-    """Draw two-dimensional latent spaces: ellipses by class, exact contours of Q(z), the prior's circles.
+    """Draw two-dimensional latent spaces: the exact density of Q(z), images as class numerals, the prior's circles.
 
     Args:
         latent_ellipses: `tables/latent_ellipses.csv`: keys, mean_1, mean_2, std_1, std_2, label.
@@ -168,10 +153,10 @@ def latent_map(
         groups, weights = model_groups(ellipses), weights_of(ellipses)
         columns = min(len(weights), 4)
         per_group = -(-len(weights) // columns)
-        # Squares of this side, with title and label above and below; then the legend (four lines in one column).
+        # Squares of this side, with title and label above and below; then the legend.
         width = float(settings["width"]) if columns > 1 else 3.5
         side = min((width - 0.55) / columns - 0.05, 3.0)
-        legend = 0.42 if columns > 1 else 0.72
+        legend = 0.28 if columns > 1 else 0.5
         height = (side + 0.6) * per_group * len(groups) + legend
         figure = new_figure(columns * (side + 0.05) + 0.55, height, "compressed")
         # Room kept for the legend by hand: `outside` legends and panels of fixed aspect run into each other.
@@ -192,19 +177,15 @@ def latent_map(
                 same = of_weight(density, weight)
                 for name in ("dataset", "architecture", "likelihood", "seed"):
                     same = same[same[name] == cell[name].iloc[0]]
-                _map_panel(axis, cell, same, colours, limit)
+                _map_panel(axis, cell, same, colours, limit, settings["font_size"] - 3.5)
                 axis.set_title(f"{label}, β = {weight_label(weight)}")
                 if axis.get_subplotspec().is_first_col():
                     axis.set_ylabel("z₂")
             for axis in panels[len(weights) :]:
                 axis.remove()
         handles = [
-            Line2D([], [], color="#B2182B", lw=1.2, label="Q(z) at the density of the circles"),
+            Patch(color="0.6", label="Q(z), darker where denser"),
             Line2D([], [], color="black", lw=0.8, ls=(0, (4, 2)), label="N(0, I): radius 1, 2, 3"),
         ]
-        handles += [
-            Line2D([], [], ls="", marker="o", ms=5, color=colour, label=f"{label:g}")
-            for label, colour in colours.items()
-        ]
-        figure.legend(handles=handles, loc="lower center", ncols=6 if columns > 1 else 3)
+        figure.legend(handles=handles, loc="lower center", ncols=2 if columns > 1 else 1)
         return figure

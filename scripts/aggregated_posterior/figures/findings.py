@@ -11,17 +11,20 @@ from typing import Any
 
 import pandas as pd
 
+from ..evidence.tables import KEYS
 from ..text import for_rest
-from .rows import RUN_KEYS, chosen_rows, image_rows, latent_groups, of_weight, one_seed, weights_of
-from .samplers import STEPS, excess_over_heldout, one_judge, rungs, shown_cells
+from .divergence import certified
+from .rows import chosen_rows, image_rows, latent_groups, model_groups, of_weight, one_seed, tidy, weights_of
+from .samplers import FACTORS, factor_shares, shown_cells
 from .style import complete_style, weight_label
+from .training import is_customary
 
 NOTHING = "There is nothing to report: {}."
 
 
 def _runs(rows: pd.DataFrame) -> str:
     """Say how many models of how many cells stand behind a number."""
-    keys = [name for name in RUN_KEYS if name in rows]
+    keys = [name for name in KEYS if name in rows]
     models = len(rows[keys].drop_duplicates())
     cells = len(rows[[name for name in keys if name != "seed"]].drop_duplicates())
     seeds = rows["seed"].nunique()
@@ -47,7 +50,7 @@ def _by_weight(rows: pd.DataFrame, column: str) -> str:
 def _inactive_models(moments: pd.DataFrame, settings: Mapping[str, Any]) -> str:
     """Say how many models have no active dimension, if any."""
     rows = chosen_rows(image_rows(moments), settings)
-    keys = [name for name in RUN_KEYS if name in rows]
+    keys = [name for name in KEYS if name in rows]
     used = rows.groupby(keys, dropna=False)["active"].any()
     return "" if used.all() else f" {(~used).sum()} of {len(used)} models have no active dimension."
 
@@ -70,9 +73,10 @@ def kurtosis_by_kl_weight(tables: Mapping[str, pd.DataFrame], settings: Mapping[
     ) + _inactive_models(tables["moments"], settings)
     controls = tables.get("controls")
     if controls is not None and len(controls):
-        expected = controls["expected_excess_kurtosis"]
-        inside = (controls["low"] <= expected) & (expected <= controls["high"])
-        text += f" On the controls, {inside.sum()} of {len(controls)} intervals hold the theory's value."
+        used = tidy(controls)
+        used = used[used["active"]]
+        off = (used["excess_kurtosis"] - used["expected_excess_kurtosis"]).abs().max()
+        text += f" On the controls, no active dimension is further than {off:.2g} from the theory's kurtosis."
     return text
 
 
@@ -105,18 +109,23 @@ def kurtosis_terms(tables: Mapping[str, pd.DataFrame], settings: Mapping[str, An
 
 
 def variance_law(tables: Mapping[str, pd.DataFrame], settings: Mapping[str, Any]) -> str:
-    """Give the largest |E z² − 1| and |E z|, raw and canonical."""
+    """Give the largest raw |E z² − 1| and |E z|, of this experiment's training and of customary training beside it."""
+    everything = chosen_rows(image_rows(tables["moments"], variants=True), settings, form="raw")
+    everything = everything[everything["active"]] if len(everything) else everything
     parts = []
-    for form in ("raw", "canonical"):
-        active = _active(tables["moments"], settings, form=form)
-        if active.empty:
-            return NOTHING.format("no latent dimension is active")
-        square, mean = (active["second_moment"] - 1).abs(), active["mean"].abs()
-        parts.append(
-            f"{form}, \\|E[z²] − 1\\| has median {square.median():.2g} and is at most {square.max():.2g}, "
-            f"and \\|E[z]\\| is at most {mean.max():.2g}"
-        )
-    return f"Over the active dimensions of {_runs(active)} ({settings['split']} split): {'; '.join(parts)}."
+    for name, rows in (
+        ("as trained here", image_rows(everything)),
+        ("customary", everything[is_customary(everything)]),
+    ):
+        if len(rows):
+            square, mean = (rows["second_moment"] - 1).abs(), rows["mean"].abs()
+            parts.append(
+                f"{name} ({_runs(rows)}), \\|E[z²] − 1\\| has median {square.median():.2g} and is at most "
+                f"{square.max():.2g}, and \\|E[z]\\| is at most {mean.max():.2g}"
+            )
+    if not parts:
+        return NOTHING.format("no latent dimension is active")
+    return f"Over active dimensions, raw, {settings['split']} split: {'; '.join(parts)}."
 
 
 def active_dimensions(tables: Mapping[str, pd.DataFrame], settings: Mapping[str, Any]) -> str:
@@ -128,7 +137,7 @@ def active_dimensions(tables: Mapping[str, pd.DataFrame], settings: Mapping[str,
     for label, group in latent_groups(rows):
         runs = group.groupby(["kl_weight", "seed"], dropna=False)["active"].sum().reset_index()
         parts.append(f"{for_rest(label)}: {_by_weight(runs, 'active')}")
-    return f"Median count over seeds of dimensions with mean KL > 0.05 nat — {'; '.join(parts)}."
+    return f"Median count over seeds of active dimensions — {'; '.join(parts)}."
 
 
 def rate_distortion(tables: Mapping[str, pd.DataFrame], settings: Mapping[str, Any]) -> str:
@@ -136,7 +145,7 @@ def rate_distortion(tables: Mapping[str, pd.DataFrame], settings: Mapping[str, A
     rows = image_rows(tables["training"])
     if rows.empty:
         return NOTHING.format("no training history")
-    keys = [name for name in RUN_KEYS if name in rows]
+    keys = [name for name in KEYS if name in rows]
     last = rows.sort_values("epoch").groupby(keys, dropna=False).tail(1)
     return (
         f"At the last epoch of {_runs(last)}, the rate's median is {_by_weight(last, 'kl')} nats; "
@@ -149,7 +158,7 @@ def marginals(tables: Mapping[str, pd.DataFrame], settings: Mapping[str, Any]) -
     rows = _active(tables["marginals"], settings)
     if rows.empty:
         return NOTHING.format("no latent dimension is active")
-    keys = [name for name in RUN_KEYS if name in rows]
+    keys = [name for name in KEYS if name in rows]
     runs = rows.groupby(keys, dropna=False)["kl"]
     return (
         f"In {_runs(rows)} ({settings['split']} split, {settings['form']} form), KL(q\\ :sub:`j`\\ ‖N(0, 1)) "
@@ -173,29 +182,43 @@ def divergence(tables: Mapping[str, pd.DataFrame], settings: Mapping[str, Any]) 
     rows = chosen_rows(image_rows(tables["divergence"]), settings)
     if rows.empty:
         return NOTHING.format("no model in this experiment")
-    bound, threshold = rows["certified_gmm"].dropna(), settings["divergence_threshold"]
+    rows = rows.assign(bound=certified(rows)["bound"])
+    bound, threshold = rows["bound"].dropna(), settings["divergence_threshold"]
     if bound.empty:
         part = _range(rows["dimension_wise_kl"])
         return f"Without held-out posteriors nothing is certified; the marginals alone account for {part} nats."
     return (
         f"In {_runs(rows)} ({settings['form']} form), {(bound >= threshold).sum()} of {len(rows)} certified "
         f"lower bounds reach {threshold:g} nat; they run from {_range(bound)} nats, with medians "
-        f"{_by_weight(rows, 'certified_gmm')}. {rows['identified'].sum()} brackets are narrower than 1 nat. "
-        f"The marginals alone account for {_range(rows['dimension_wise_kl'])} nats."
+        f"{_by_weight(rows, 'bound')}. {rows['identified'].sum()} brackets are narrower than 1 nat. "
+        f"The marginals' part is {_range(rows['dimension_wise_kl'])} nats."
     )
 
 
 def sampler_split(tables: Mapping[str, pd.DataFrame], settings: Mapping[str, Any]) -> str:
-    """Give each cause's median step in Fréchet distance over the models."""
-    rows = one_judge(image_rows(tables["samplers"]), settings)
-    if rows.empty or not (rows["sampler"] == "q_heldout").any():
-        return NOTHING.format("no sampler was scored")
-    level, parts = excess_over_heldout(rows), []
-    for cause, start, end in rungs(rows, settings):
-        step = level[start] - level[end]
-        parts.append(f"{STEPS[cause][0]} {step.median():+.3g} (better in {(step > 0).sum()} of {step.count()} models)")
-    judge = f", judge {for_rest(rows['judge'].iloc[0])}" if "judge" in rows else ""
-    return f"Median fall of the Fréchet distance over {_runs(rows)}{judge}: {', '.join(parts)}."
+    """Give what each factor takes of the removable Fréchet distance, mean over the models."""
+    shares = factor_shares(image_rows(tables["samplers"]))
+    if shares.empty:
+        return NOTHING.format("no ladder with all corners was scored")
+    parts = [f"{text} {shares[factor].mean():.3g}" for factor, (text, _) in FACTORS.items()]
+    return (
+        f"Mean over {_runs(shares)}: of a removable Fréchet distance of {shares['removable'].mean():.3g}, "
+        f"{', '.join(parts)} (Shapley values, means over judges)."
+    )
+
+
+def penalty_shares(tables: Mapping[str, pd.DataFrame], settings: Mapping[str, Any]) -> str:
+    """Give each factor's share of the removable penalty, by data set and architecture."""
+    shares = tidy(factor_shares(image_rows(tables["samplers"], variants=True)))
+    shares = shares[shares["removable"] > 0] if len(shares) else shares
+    if shares.empty:
+        return NOTHING.format("no ladder with all corners was scored")
+    parts = []
+    for label, group in model_groups(shares):
+        means = group[list(FACTORS)].div(group["removable"], axis="index").mean()
+        words = ", ".join(f"{text} {means[factor]:.0%}" for factor, (text, _) in FACTORS.items())
+        parts.append(f"{for_rest(label)}: {words} ({_runs(group)})")
+    return f"Shares of what a sampler could remove of the raw prior's Fréchet distance — {'; '.join(parts)}."
 
 
 FINDINGS: dict[str, Callable[[Mapping[str, pd.DataFrame], Mapping[str, Any]], str]] = {
@@ -209,6 +232,7 @@ FINDINGS: dict[str, Callable[[Mapping[str, pd.DataFrame], Mapping[str, Any]], st
     "latent_map": latent_map,
     "divergence": divergence,
     "sampler_split": sampler_split,
+    "penalty_shares": penalty_shares,
 }
 
 

@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
+from matplotlib.ticker import FuncFormatter
 
 from .rows import (
     CONTROL_PREFIX,
@@ -49,29 +50,27 @@ TERM_LABELS = {
 }
 
 
-def _interval_points(axis: Axes, x: float, rows: pd.DataFrame, colour: Any) -> None:
-    low = (rows["kurtosis"] - rows["kurtosis_low"]).clip(lower=0).fillna(0)
-    high = (rows["kurtosis_high"] - rows["kurtosis"]).clip(lower=0).fillna(0)
-    axis.errorbar(
-        np.full(len(rows), x),
-        rows["kurtosis"],
-        yerr=np.stack([low, high]),
-        fmt="o",
-        ms=2.2,
-        mew=0,
-        elinewidth=0.7,
-        color=colour,
-        alpha=0.55,
-        zorder=3,
-    )
+# Below this a distance of kurtosis from 3 is nothing that anyone would see, and a log scale has to end somewhere.
+NEAREST = 0.01
 
 
-def _kurtosis_panel(axis: Axes, rows: pd.DataFrame, weights: list[float], settings: Mapping[str, Any]) -> None:
+def distance_from_normal(rows: pd.DataFrame) -> pd.DataFrame:
+    """|kurtosis − 3| of each row with the interval that kurtosis' own gives it: columns distance, low, high.
+
+    The low end is 0 where the interval of kurtosis holds 3.
+    """
+    below, above = rows["kurtosis_low"] - 3, rows["kurtosis_high"] - 3
+    holds = (below <= 0) & (above >= 0)
+    ends = pd.concat([below.abs(), above.abs()], axis="columns")
+    low = ends.min(axis="columns").where(~holds, 0.0)
+    return pd.DataFrame({"distance": (rows["kurtosis"] - 3).abs(), "low": low, "high": ends.max(axis="columns")})
+
+
+def _distance_panel(axis: Axes, rows: pd.DataFrame, weights: list[float], settings: Mapping[str, Any]) -> None:
     """Draw active dimensions as points with intervals, run medians as dashes, cells' medians as a line."""
     active = rows[rows["active"]]
-    offsets = spread_out(rows["seed"])
-    margin = settings["kurtosis_margin"]
-    axis.axhspan(3 - margin, 3 + margin, color="0.9", lw=0, zorder=0)
+    offsets = spread_out(rows["seed"], 0.6)
+    axis.axhspan(NEAREST, settings["kurtosis_margin"], color="0.9", lw=0, zorder=0)
     middles = []
     for position, weight in enumerate(weights):
         cell, colour = of_weight(active, weight), kl_colour(weight, settings)
@@ -79,11 +78,17 @@ def _kurtosis_panel(axis: Axes, rows: pd.DataFrame, weights: list[float], settin
             if len(of_weight(rows, weight)):
                 note_below(axis, position, "none\nactive")
             continue
+        medians = []
         for seed, run in cell.groupby("seed"):
-            x = position + offsets[seed]
-            _interval_points(axis, x, run, colour)
-            axis.plot([x - 0.09, x + 0.09], [run["kurtosis"].median()] * 2, color="black", lw=1.4, zorder=4)
-        middles.append((position, cell.groupby("seed")["kurtosis"].median().median()))
+            x, shown = position + offsets[seed], distance_from_normal(run).clip(lower=NEAREST)
+            bars = np.stack([shown["distance"] - shown["low"], shown["high"] - shown["distance"]])
+            axis.errorbar(
+                np.full(len(shown), x), shown["distance"], yerr=bars.clip(min=0), fmt="o", ms=2.2, mew=0,
+                elinewidth=0.7, color=colour, alpha=0.6, zorder=3,
+            )  # fmt: skip
+            medians.append(shown["distance"].median())
+            axis.plot([x - 0.06, x + 0.06], [medians[-1]] * 2, color="black", lw=1.4, zorder=4)
+        middles.append((position, float(np.median(medians))))
     if len(middles) > 1:
         axis.plot(*zip(*middles, strict=True), color="black", lw=0.8, ls=":", zorder=2)
     weight_axis(axis, weights)
@@ -138,7 +143,7 @@ def _control_panel(axis: Axes, controls: pd.DataFrame, settings: Mapping[str, An
 def kurtosis_by_kl_weight(
     moments: pd.DataFrame, controls: pd.DataFrame | None = None, style: Mapping[str, Any] | None = None
 ) -> Figure:
-    """Draw the kurtosis of every active latent dimension against the KL weight, a panel per latent size.
+    """Draw how far kurtosis is from 3 in every active dimension, against the KL weight, a panel per latent size.
 
     Args:
         moments: `tables/moments.csv`.
@@ -148,29 +153,29 @@ def kurtosis_by_kl_weight(
     with drawing(style) as settings:
         rows = chosen_rows(image_rows(moments), settings)
         controls = None if controls is None or controls.empty else tidy(controls)
-        groups = latent_groups(rows)
+        # A latent size without any active dimension has nothing to say here.
+        groups = [(label, group) for label, group in latent_groups(rows) if group["active"].any()]
         count = len(groups) + (controls is not None)
         if not count:
-            return empty_figure(settings, "no model in this experiment")
+            return empty_figure(settings, "no latent dimension is active")
         figure, axes = new_panels(count, settings, height=2.1, max_columns=4 if count <= 4 else 3, extra=0.45)
         weights = weights_of(rows)
-        active = rows[rows["active"]]
-        extent = pd.concat([active[name] for name in ("kurtosis", "kurtosis_low", "kurtosis_high")])
+        # One scale for all latent sizes, so that panels can be compared.
+        top = 1.3 * max(1.0, distance_from_normal(rows[rows["active"]])["high"].max()) if groups else 1.0
         for axis, (label, group) in zip(axes, groups, strict=False):
-            _kurtosis_panel(axis, group, weights, settings)
-            # One scale for all latent sizes, so that panels can be compared.
-            kurtosis_axis(axis, extent)
-            axis.set_title(label)
+            _distance_panel(axis, group, weights, settings)
+            axis.set(yscale="log", ylim=(NEAREST, top), title=label)
+            axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+            if axis.get_subplotspec().is_first_col():
+                axis.set_ylabel(f"|kurtosis of Q(z) − 3| ({settings['split']})")
         handles = [
             Line2D([], [], color=GREY, marker="o", ms=3, lw=0.8, label="active dimension, 95 % interval"),
             Line2D([], [], color="black", lw=1.6, label="median of a run"),
-            Patch(color="0.9", label=f"3 ± {settings['kurtosis_margin']:g}"),
+            Patch(color="0.9", label=f"within 3 ± {settings['kurtosis_margin']:g}"),
         ]
         if controls is not None:
             handles += _control_panel(axes[-1], controls, settings)
-        for axis in axes:
-            if axis.get_subplotspec().is_first_col():
-                axis.set_ylabel(f"kurtosis of Q(z) ({settings['split']})")
+            axes[-1].set_ylabel("kurtosis of Q(z)")
         bottom_legend(figure, handles, 3 if count > 1 else 1)
         return figure
 

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from ..evidence.tables import is_variant
 from ..text import for_figure
 
-RUN_KEYS = ["experiment", "dataset", "architecture", "likelihood", "latent_dim", "kl_weight", "seed"]
 CONTROL_PREFIX = "control_"
 
 
@@ -36,10 +36,13 @@ def is_control(table: pd.DataFrame) -> pd.Series:
     return table["dataset"].str.startswith(CONTROL_PREFIX)
 
 
-def image_rows(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the tidied rows of real data; an experiment of controls alone shows its controls."""
+def image_rows(table: pd.DataFrame, variants: bool = False) -> pd.DataFrame:
+    """Return the tidied rows of real data; an experiment of controls alone shows its controls.
+
+    Variants of the training stand beside the main sweep only where `variants` asks for them.
+    """
     table = tidy(table)
-    real = table[~is_control(table)]
+    real = table[~is_control(table) & (variants | ~is_variant(table))]
     return real if len(real) else table
 
 

@@ -11,58 +11,38 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
+from matplotlib.ticker import PercentFormatter
 
-from .rows import RUN_KEYS, image_rows, is_control, latent_groups, of_weight, one_seed, tidy, weights_of
+from ..evidence.shares import WITH_SCALE, mean_over_judges, removable, shapley
+from ..evidence.tables import RUN, is_variant
+from .rows import image_rows, is_control, latent_groups, model_groups, of_weight, one_seed, tidy, weights_of
 from .style import GREY, bottom_legend, drawing, empty_figure, new_panels, weight_label
 
-STEPS = {
-    "scale": ("scale: raw → canonical prior", "#999999"),
+# Okabe and Ito's colours, told apart under the common colour-blindnesses.
+FACTORS = {
+    "scale": ("scale", "#999999"),
     "shape": ("shape of the marginals", "#E69F00"),
     "dependence": ("dependence", "#0072B2"),
-    "rest": ("left to Q of held-out data", "#CC79A7"),
 }
 SAMPLER_LABELS = {
-    "prior_raw": "N(0, I), raw",
-    "prior": "N(0, I)",
-    "marginals": "product of marginals",
+    "prior_raw": "prior, raw",
+    "prior": "prior",
+    "marginals": "right marginals",
+    "dependence": "right dependence",
     "gaussian": "Gaussian",
     "copula": "Gaussian copula",
-    "q_heldout": "Q(z), held-out",
-    "q_train": "Q(z), train",
+    "q_heldout": "Q, held-out",
+    "q_train": "Q",
     "floor": "train images",
     "ceiling": "reconstructions",
 }
 
 
 def sampler_label(name: str) -> str:
-    """Return a sampler's name for people: `gmm_100` reads `GMM, 100`."""
+    """Return a sampler's name for people: `gmm_100` reads `mixture of 100`."""
     if name in SAMPLER_LABELS:
         return SAMPLER_LABELS[name]
-    return f"GMM, {name.removeprefix('gmm_')}" if name.startswith("gmm_") else name.replace("_", " ")
-
-
-def dependence_sampler(present: Sequence[str], settings: Mapping[str, Any]) -> str | None:
-    """Return the first sampler with dependence, in the style's fixed order, that was scored.
-
-    The order is fixed beforehand: taking the one with the best score would favour it by selection.
-    """
-    return next((name for name in settings["dependence_samplers"] if name in set(present)), None)
-
-
-def rungs(rows: pd.DataFrame, settings: Mapping[str, Any]) -> list[tuple[str, str, str]]:
-    """Return the steps (cause, from sampler, to sampler) that the scored samplers allow, raw prior first."""
-    present = set(rows["sampler"])
-    ladder = [("scale", "prior"), ("shape", "marginals")]
-    best = dependence_sampler(sorted(present), settings)
-    ladder += [("dependence", best)] if best else []
-    ladder += [("rest", "q_heldout")]
-    steps, start = [], "prior_raw"
-    for cause, sampler in ladder:
-        if sampler in present:
-            if start in present:
-                steps.append((cause, start, sampler))
-            start = sampler
-    return steps
+    return f"mixture of {name.removeprefix('gmm_')}" if name.startswith("gmm_") else name.replace("_", " ")
 
 
 def one_judge(rows: pd.DataFrame, settings: Mapping[str, Any]) -> pd.DataFrame:
@@ -74,91 +54,103 @@ def one_judge(rows: pd.DataFrame, settings: Mapping[str, Any]) -> pd.DataFrame:
     return rows[rows["judge"] == (wanted if wanted in judges else judges[0])]
 
 
-def excess_over_heldout(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return each run's Fréchet distances minus that of its own Q of held-out data (runs × samplers).
+def factor_shares(samplers: pd.DataFrame) -> pd.DataFrame:
+    """Each run's removable penalty and what scale, shape and dependence take of it (Shapley), means over judges.
 
-    One decoder's blur is in all of its distances, and differs far more between KL weights than its samplers do.
+    Returns:
+        `RUN`, `removable` (Fréchet distance) and one column per factor, in the same units; they add up to `removable`.
     """
-    keys = [name for name in RUN_KEYS if name in rows]
-    rows = rows.assign(run=rows.groupby(keys, dropna=False).ngroup())
-    level = rows.pivot_table(index="run", columns="sampler", values="frechet")
-    return level.sub(level["q_heldout"], axis="index")
+    needed = set(WITH_SCALE.values())
+    if samplers.empty or not needed <= set(samplers["sampler"]):
+        return pd.DataFrame(columns=[*RUN, "removable", *FACTORS])
+    distances = mean_over_judges(samplers, "frechet")
+    values = shapley(distances, WITH_SCALE).assign(removable=removable(distances, WITH_SCALE))
+    return values.reset_index()
 
 
-def _split_panel(axis: Axes, rows: pd.DataFrame, weights: list[float], settings: Mapping[str, Any]) -> None:
-    """Draw one staircase per KL weight, from the raw prior at the top to Q of held-out data at the bottom."""
-    height = 0.8 / len(STEPS)
+def _split_panel(axis: Axes, rows: pd.DataFrame, weights: list[float]) -> None:
+    """Draw one stacked bar per KL weight: the mean over runs of what each factor takes; dots are the runs' totals."""
     for position, weight in enumerate(weights):
         cell = of_weight(rows, weight)
         if cell.empty:
             continue
-        excess = excess_over_heldout(cell)
-        level = excess.median()
-        y = position - 0.4 + height / 2
-        for cause, start, end in rungs(cell, settings):
-            better = level[end] <= level[start]
-            axis.barh(
-                y,
-                abs(level[start] - level[end]),
-                left=min(level[start], level[end]),
-                height=height * 0.9,
-                facecolor=STEPS[cause][1] if better else "white",
-                edgecolor=STEPS[cause][1],
-                hatch=None if better else "//////",
-                lw=0.6,
-                zorder=2,
-            )
-            # The last step ends at 0 by construction: its runs are shown where they start from.
-            runs = excess[end] if end != "q_heldout" else excess[start]
-            axis.plot(runs, [y] * len(runs), ls="", marker="o", ms=2.2, mew=0, color="black", zorder=4)
-            y += height
-        medians = cell.groupby("sampler")["frechet"].median()
-        parts = [
-            f"{text} {medians[name]:.3g}" for text, name in (("Q", "q_heldout"), ("floor", "floor")) if name in medians
-        ]
-        axis.annotate(
-            ", ".join(parts),
-            (1, position + 0.4),
-            xycoords=("axes fraction", "data"),
-            ha="right",
-            va="center",
-            color="0.35",
-            fontsize=settings["font_size"] - 2,
-        )
-        if position:
-            axis.axhline(position - 0.5, color="0.85", lw=0.6, zorder=0)
+        # Factors that make things worse go to the left of 0, so that no bar hides another.
+        start = {True: 0.0, False: 0.0}
+        for factor, (_, colour) in FACTORS.items():
+            value = float(cell[factor].mean())
+            axis.barh(position, value, left=start[value >= 0], height=0.62, color=colour, lw=0, zorder=2)
+            start[value >= 0] += value
+        axis.plot(cell["removable"], [position] * len(cell), ls="", marker="o", ms=2.2, mew=0, color="black", zorder=4)
+    axis.axvline(0, color="black", lw=0.8, zorder=3)
     first = axis.get_subplotspec().is_first_col()
     axis.set_yticks(range(len(weights)), [f"β = {weight_label(weight)}" if first else "" for weight in weights])
-    axis.set_ylim(len(weights) - 0.4, -0.5)
-    axis.axvline(0, color="black", lw=0.8, zorder=3)
+    axis.set_ylim(len(weights) - 0.4, -0.6)
     axis.tick_params(axis="y", length=0)
     axis.spines["left"].set_visible(False)
-    axis.set_xlabel("Fréchet distance above Q(z)")
+    axis.set_xlabel("removable Fréchet distance")
+
+
+def factor_handles() -> list[Patch]:
+    """Legend entries of the three factors."""
+    return [Patch(color=colour, label=text) for text, colour in FACTORS.values()]
 
 
 def sampler_split(samplers: pd.DataFrame, style: Mapping[str, Any] | None = None) -> Figure:
-    """Draw how much Fréchet distance each cause takes: scale, shape of the marginals, dependence, the rest.
+    """Draw what a sampler could remove of the raw prior's Fréchet distance, split into scale, shape and dependence.
 
-    Each KL weight has a staircase of medians over seeds, measured from the distance of Q of held-out data: a bar runs
-    from one sampler's distance to the next one's. A step that makes things worse is hatched. Numbers give the distance
-    of Q itself and the floor.
+    The whole bar is F(raw prior) − F(Q_train): what the decoder's blur adds to both is in neither. The parts are
+    Shapley values, which hang on no order of putting things right.
     """
     with drawing(style) as settings:
-        rows = one_judge(image_rows(samplers), settings)
-        rows = rows.dropna(subset=["frechet"]) if "frechet" in rows else rows.head(0)
-        groups, weights = latent_groups(rows), weights_of(rows)
-        if not groups or not (rows["sampler"] == "q_heldout").any():
-            return empty_figure(settings, "no sampler was scored beside Q of held-out data")
-        columns = 3 if len(groups) != 4 else 2
-        height = 0.5 * len(weights) + 0.6
-        figure, axes = new_panels(len(groups), settings, height=height, max_columns=columns, extra=0.55)
+        shares = tidy(factor_shares(image_rows(samplers)))
+        groups, weights = latent_groups(shares), weights_of(shares)
+        if not groups:
+            return empty_figure(settings, "no ladder with all corners was scored")
+        columns = 4 if len(groups) > 3 else 3
+        height = 0.26 * len(weights) + 0.75
+        figure, axes = new_panels(len(groups), settings, height=height, max_columns=columns, extra=0.4)
         for axis, (label, group) in zip(axes, groups, strict=True):
-            _split_panel(axis, group, weights, settings)
+            _split_panel(axis, group, weights)
             axis.set_title(label)
-        handles = [Patch(color=colour, label=text) for text, colour in STEPS.values()]
-        worse = Patch(facecolor="white", edgecolor=GREY, hatch="//////", label="hatched: a step for the worse")
-        runs = Line2D([], [], color="black", ls="", marker="o", ms=3, label="runs")
-        bottom_legend(figure, [*handles, worse, runs], 3 if len(groups) > 1 else 2)
+        runs = Line2D([], [], color="black", ls="", marker="o", ms=3, label="runs, total")
+        bottom_legend(figure, [*factor_handles(), runs], 4 if len(groups) > 1 else 2)
+        return figure
+
+
+def penalty_shares(samplers: pd.DataFrame, style: Mapping[str, Any] | None = None) -> Figure:
+    """Draw the shares of scale, shape and dependence in the removable penalty, a bar per data set and architecture.
+
+    A share is the mean over runs of a factor's Shapley value over R = F(raw prior) − F(Q_train). Cells in which nothing
+    can be removed (R ≤ 0) have no shares. Rows: the data sets, architectures and variants of training; in brackets the
+    smallest and the largest cell.
+    """
+    with drawing(style) as settings:
+        shares = tidy(factor_shares(image_rows(samplers, variants=True)))
+        shares = shares[shares["removable"] > 0]
+        groups = model_groups(shares)
+        if not groups:
+            return empty_figure(settings, "no ladder with all corners was scored")
+        figure, (axis,) = new_panels(1, settings, height=0.42 * len(groups) + 0.5, max_columns=1, extra=0.35)
+        figure.set_size_inches(float(settings["width"]), figure.get_size_inches()[1])
+        for position, (_, group) in enumerate(groups):
+            parts = group[list(FACTORS)].div(group["removable"], axis="index")
+            means, cells = parts.mean(), parts.groupby([group["latent_dim"], group["kl_weight"]]).mean()
+            start = 0.0
+            for factor, (_, colour) in FACTORS.items():
+                width = max(float(means[factor]), 0.0)
+                axis.barh(position, width, left=start, height=0.55, color=colour, lw=0)
+                if width > 0.06:
+                    text = f"{means[factor]:.0%}\n({cells[factor].min():.0%} to {cells[factor].max():.0%})"
+                    dark = factor != "shape"
+                    axis.text(
+                        start + width / 2, position, text, ha="center", va="center", linespacing=1.0,
+                        fontsize=settings["font_size"] - 2, color="white" if dark else "black",
+                    )  # fmt: skip
+                start += width
+        axis.set_yticks(range(len(groups)), [label for label, _ in groups])
+        axis.set(ylim=(len(groups) - 0.5, -0.5), xlim=(0, 1), xlabel="share of what a sampler could remove")
+        axis.xaxis.set_major_formatter(PercentFormatter(1.0))
+        bottom_legend(figure, factor_handles(), 3)
         return figure
 
 
@@ -168,12 +160,20 @@ def shown_cells(cells: Sequence[Mapping[str, Any]], settings: Mapping[str, Any])
     table = tidy(table) if len(table) else table
     if table.empty:
         return table
-    table = table[~is_control(table)]
+    table = table[~is_control(table) & ~is_variant(table)]
     wanted = settings["plate_latent_dim"]
     if wanted is None or not (table["latent_dim"] == wanted).any():
         wanted = table["latent_dim"].max()
     table = table[(table["latent_dim"] == wanted) | table["latent_dim"].isna()]
     return one_seed(table, settings).sort_values(["dataset", "architecture", "likelihood", "kl_weight"])
+
+
+def _collapsed(moments: pd.DataFrame | None) -> set[tuple[Any, ...]]:
+    """The runs (values of `RUN`) none of whose dimensions is active."""
+    if moments is None or moments.empty:
+        return set()
+    used = tidy(moments).groupby(RUN, dropna=False)["active"].any()
+    return set(used.index[~used])
 
 
 def _plate(images: np.ndarray, columns: int) -> np.ndarray:
@@ -186,6 +186,7 @@ def _plate(images: np.ndarray, columns: int) -> np.ndarray:
 def sampler_plates(
     plates: Sequence[Mapping[str, np.ndarray]],
     cells: Sequence[Mapping[str, Any]],
+    moments: pd.DataFrame | None = None,
     style: Mapping[str, Any] | None = None,
 ) -> Figure:
     """Draw images of each sampler in rows, a block of columns per KL weight; one decoder per block.
@@ -193,11 +194,13 @@ def sampler_plates(
     Args:
         plates: For each cell, uint8 arrays (n, H, W) or (n, H, W, 3) by sampler name.
         cells: The cells' keys (dataset, latent_dim, kl_weight, seed, ...), in the same order.
+        moments: `tables/moments.csv`: a model without an active dimension is called collapsed.
         style: Plot settings.
     """
     with drawing(style) as settings:
         shown = shown_cells(cells, settings)
         names = [name for name in settings["plate_samplers"] if any(name in plates[place] for place in shown.index)]
+        collapsed = _collapsed(moments)
         if not names:
             return empty_figure(settings, "no sampler drew an image")
         groups, weights = latent_groups(shown), weights_of(shown)
@@ -216,6 +219,8 @@ def sampler_plates(
                 cell = of_weight(group, weight)
                 left = margin + place * (block + gap)
                 text = f"β = {weight_label(weight)}"
+                if len(cell) and tuple(cell.iloc[0][RUN]) in collapsed:
+                    text += " (collapsed)"
                 figure.text(
                     (left + block / 2) / full,
                     (top + 0.3 * title) / total,

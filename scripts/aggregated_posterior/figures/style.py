@@ -1,10 +1,9 @@
 """The look of every figure, and saving so that the same table gives the same bytes.
 
-The rooms beside this one draw: `figures_kurtosis` (the fourth moment), `figures_training` (gauge identity,
-activity, rate and distortion), `figures_density` (marginals and the latent map), `figures_divergence` (distance
-to N(0, I)) and `figures_samplers` (the ladder of samplers). They take tidy tables, select and group rows with
-`figures_rows`, and return a `matplotlib.figure.Figure`; no statistic is born in them. The sentences of
-`figures_findings` say the same in words.
+The modules beside this one draw: `kurtosis` (the fourth moment), `training` (gauge identity, activity, rate and
+distortion), `density` (marginals and the latent map), `divergence` (distance to N(0, I)) and `samplers` (the ladder of
+samplers). They take tidy tables, select and group rows with `rows`, and return a `matplotlib.figure.Figure`; no
+statistic is born in them. The sentences of `findings` say the same in words.
 """
 
 from __future__ import annotations
@@ -43,20 +42,8 @@ DEFAULT_STYLE: dict[str, Any] = {
     "kurtosis_margin": 0.1,
     "moment_margin": 0.05,
     "divergence_threshold": 1.0,
-    "max_ellipses": 300,
-    "judge": None,
-    "dependence_samplers": ["gmm_100", "gmm_10", "copula"],
-    "plate_samplers": [
-        "prior_raw",
-        "prior",
-        "marginals",
-        "gaussian",
-        "copula",
-        "gmm_100",
-        "gmm_means",
-        "q_heldout",
-        "q_train",
-    ],
+    "max_ellipses": 200,
+    "plate_samplers": ["prior", "marginals", "dependence", "gmm_100", "q_train"],
     "plate_latent_dim": None,
     "plate_columns": 8,
 }

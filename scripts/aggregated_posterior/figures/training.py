@@ -9,9 +9,10 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from .rows import RUN_KEYS, chosen_rows, image_rows, latent_groups, model_groups, of_weight, spread_out, weights_of
+from ..evidence.tables import KEYS
+from .rows import chosen_rows, image_rows, latent_groups, model_groups, of_weight, spread_out, weights_of
 from .style import (
     GREY,
     bottom_legend,
@@ -20,16 +21,13 @@ from .style import (
     kl_colour,
     kl_handles,
     new_panels,
-    note_below,
     nothing_to_show,
     weight_axis,
 )
 
-# Tables hold 12 digits: a smaller residual, or one of 0, which has no place on a log scale, is drawn here.
-_ROUNDING = 1e-12
 _MARKERS = ["o", "s", "^", "D", "v", "P", "X", "*"]
-ACTIVITY_CUSTOMS = {
-    "active": ("mean KL > 0.05 nat", "o", "#000000"),
+ACTIVITY_CRITERIA = {
+    "active": ("mean KL", "o", "#000000"),
     "active_by_variance": ("Var(μ) > 0.01", "^", "#0072B2"),
     "active_by_noise": ("E[s] < 0.95", "v", "#D55E00"),
 }
@@ -65,65 +63,60 @@ def _law_panel(axis: Axes, moments: pd.DataFrame, settings: Mapping[str, Any]) -
     axis.set_ylim(-0.04, max(1.06, (raw["second_moment"] - raw["mean_variance"]).max() * 1.05))
 
 
+# What is below is nothing that a threshold of some hundredths would notice.
+_SMALLEST = 1e-4
+
+
 def _residual_panel(axis: Axes, moments: pd.DataFrame, settings: Mapping[str, Any]) -> None:
-    """Draw |E z² − 1| of active dimensions, raw and canonical, a run's largest as a point, on a log scale."""
+    """Draw the largest raw |E z² − 1| of each run: re-gauged training (discs) beside customary training (squares)."""
     weights, margin = weights_of(moments), settings["moment_margin"]
+    raw = chosen_rows(moments[moments["active"]], settings, form="raw")
     offsets = spread_out(moments["seed"], 0.24)
-    active = moments[moments["active"]]
-    for form, marker, shift in (("raw", "o", -0.17), ("canonical", "s", 0.17)):
-        rows = chosen_rows(active, settings, form=form)
+    kinds = {False: ("o", -0.17), True: ("s", 0.17)}
+    for customary, (marker, shift) in kinds.items():
+        rows = raw[is_customary(raw) == customary]
         for position, weight in enumerate(weights):
             cell = of_weight(rows, weight)
-            if cell.empty and form == "raw":
-                note_below(axis, position, "none\nactive")
-            runs = [name for name in RUN_KEYS if name in cell and name != "kl_weight"]
-            for keys, run in cell.groupby(runs, dropna=False):
+            for (_, seed), run in cell.groupby(["latent_dim", "seed"], dropna=False):
                 axis.plot(
-                    position + shift + offsets[keys[-1]],
-                    max((run["second_moment"] - 1).abs().max(), _ROUNDING),
-                    marker=marker,
-                    ms=3.2,
-                    mew=0.7,
-                    mec=kl_colour(weight, settings),
-                    mfc=kl_colour(weight, settings) if form == "raw" else "white",
-                    alpha=0.85,
-                )
+                    position + shift + offsets[seed], max((run["second_moment"] - 1).abs().max(), _SMALLEST),
+                    marker=marker, ms=3.2, mew=0.7, mec=kl_colour(weight, settings), alpha=0.85,
+                    mfc="white" if customary else kl_colour(weight, settings),
+                )  # fmt: skip
     axis.axhline(margin, color="black", lw=0.8, ls="--")
     axis.set_yscale("log")
-    axis.set_ylim(_ROUNDING / 3, 30)
-    axis.set_yticks([1e-12, 1e-9, 1e-6, 1e-3, 1])
-    axis.minorticks_off()
     weight_axis(axis, weights)
-    axis.set(ylabel="largest |E[z²] − 1| of a run", title=f"raw and canonical ({settings['split']})")
-    if active.empty:
+    axis.set(ylabel="largest |E[z²] − 1| of a run, raw", title=f"what training leaves ({settings['split']})")
+    if raw.empty:
         nothing_to_show(axis, "no active dimension")
 
 
+def is_customary(rows: pd.DataFrame) -> pd.Series:
+    """Which rows come from customary training, without re-gauging between epochs."""
+    return rows["architecture"].astype(str).str.endswith("_customary")
+
+
 def _training_panel(axis: Axes, training: pd.DataFrame, settings: Mapping[str, Any]) -> None:
-    """Draw the residual of the law along training, a line per run."""
+    """Draw the residual of the law along training, a line per run, customary training dashed."""
     axis.set(xlabel="epoch", ylabel="largest |E[μ²] + E[s] − 1|", title="along training")
     rows = training.dropna(subset=["gauge_residual"]) if "gauge_residual" in training else training.head(0)
     if rows.empty:
         nothing_to_show(axis, "no training history")
         return
-    keys = [name for name in RUN_KEYS if name in rows]
+    keys = [name for name in KEYS if name in rows]
     for run_keys, run in rows.groupby(keys, dropna=False):
         run = run.sort_values("epoch")
         colour = kl_colour(run_keys[keys.index("kl_weight")], settings)
-        axis.plot(run["epoch"], run["gauge_residual"].clip(lower=_ROUNDING), color=colour, lw=0.7, alpha=0.7)
+        style = (0, (3, 1.5)) if is_customary(run).any() else "solid"
+        axis.plot(run["epoch"], run["gauge_residual"].clip(lower=_SMALLEST), color=colour, lw=0.7, ls=style, alpha=0.7)
     axis.axhline(settings["moment_margin"], color="black", lw=0.8, ls="--")
     axis.set_yscale("log")
-    low, high = axis.get_ylim()
-    ticks = [m * 10.0**e for e in range(-12, 9) for m in ((1, 2, 5) if high / low < 1000 else (1,))]
-    axis.set_yticks([tick for tick in ticks if low <= tick <= high])
-    axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axis.yaxis.set_minor_formatter(NullFormatter())
 
 
 def variance_law(
     moments: pd.DataFrame, training: pd.DataFrame | None = None, style: Mapping[str, Any] | None = None
 ) -> Figure:
-    """Draw E[μ²] + E[s] = 1: raw against the law's line, its residual raw and canonical, and along training.
+    """Draw E[μ²] + E[s] = 1: raw against the law's line, its residual, and along training; customary training beside.
 
     Args:
         moments: `tables/moments.csv`.
@@ -131,29 +124,40 @@ def variance_law(
         style: Plot settings.
     """
     with drawing(style) as settings:
-        rows = image_rows(moments)
-        if len(rows):
-            rows = rows[rows["split"] == settings["split"]]
+        everything = image_rows(moments, variants=True)
+        everything = everything[everything["split"] == settings["split"]] if len(everything) else everything
+        rows = image_rows(everything)
         if rows.empty:
             return empty_figure(settings, "no model in this experiment")
-        history = image_rows(training) if training is not None else pd.DataFrame()
+        both = pd.concat([rows, everything[is_customary(everything)]]).drop_duplicates()
+        history = image_rows(training, variants=True) if training is not None else pd.DataFrame()
+        if len(history):
+            history = history[is_customary(history) | ~history["architecture"].str.contains("_")]
         figure, axes = new_panels(3, settings, height=2.35, max_columns=3, extra=0.35)
         _law_panel(axes[0], rows, settings)
-        _residual_panel(axes[1], rows, settings)
+        _residual_panel(axes[1], both, settings)
         _training_panel(axes[2], history, settings)
+        for axis in axes[1:]:
+            axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+            axis.yaxis.set_minor_formatter(NullFormatter())
         handles = kl_handles(weights_of(rows), settings)
         handles += [
             Line2D([], [], marker="o", ls="", mfc="none", mec=GREY, ms=4, label="inactive"),
-            Line2D([], [], marker="o", ls="", color="0.3", ms=3.5, label="raw"),
-            Line2D([], [], marker="s", ls="", mfc="white", mec="0.3", ms=3.5, label="canonical"),
+            Line2D([], [], marker="o", ls="-", color="0.3", ms=3.5, label="this experiment's training"),
             Line2D([], [], color="black", lw=0.8, ls="--", label=f"margin {settings['moment_margin']:g}"),
         ]
-        bottom_legend(figure, handles, 8 if len(handles) <= 8 else -(-len(handles) // 2))
+        if is_customary(everything).any():
+            customary = Line2D(
+                [], [], marker="s", ls=(0, (3, 1.5)), color="0.3", mfc="white", ms=3.5, label="customary training"
+            )
+            handles.insert(-1, customary)
+        bottom_legend(figure, handles, -(-len(handles) // 2))
         return figure
 
 
 def active_dimensions(moments: pd.DataFrame, style: Mapping[str, Any] | None = None) -> Figure:
-    """Draw how many latent dimensions of each run are active, by three customs, against the KL weight."""
+    """Draw how many latent dimensions of each run are active, by three criteria, against the KL weight."""
     with drawing(style) as settings:
         rows = chosen_rows(image_rows(moments), settings, form="raw")
         groups, weights = latent_groups(rows), weights_of(rows)
@@ -161,9 +165,9 @@ def active_dimensions(moments: pd.DataFrame, style: Mapping[str, Any] | None = N
             return empty_figure(settings, "no model in this experiment")
         figure, axes = new_panels(len(groups), settings, height=1.95, max_columns=4, extra=0.3)
         for axis, (label, group) in zip(axes, groups, strict=True):
-            runs = group.groupby(["kl_weight", "seed"], dropna=False)[list(ACTIVITY_CUSTOMS)].sum().reset_index()
+            runs = group.groupby(["kl_weight", "seed"], dropna=False)[list(ACTIVITY_CRITERIA)].sum().reset_index()
             offsets = spread_out(runs["seed"], 0.14)
-            for number, (name, (_, marker, colour)) in enumerate(ACTIVITY_CUSTOMS.items()):
+            for number, (name, (_, marker, colour)) in enumerate(ACTIVITY_CRITERIA.items()):
                 middles = []
                 for position, weight in enumerate(weights):
                     cell = of_weight(runs, weight)
@@ -191,7 +195,7 @@ def active_dimensions(moments: pd.DataFrame, style: Mapping[str, Any] | None = N
                 axis.set_ylabel(f"active dimensions ({settings['split']})")
         handles = [
             Line2D([], [], ls="-", lw=0.6, marker=marker, ms=4, mew=0, color=colour, label=text)
-            for text, marker, colour in ACTIVITY_CUSTOMS.values()
+            for text, marker, colour in ACTIVITY_CRITERIA.values()
         ]
         handles.append(Line2D([], [], color=GREY, lw=0.8, ls="--", label="latent size d"))
         bottom_legend(figure, handles, 4 if len(groups) > 1 else 2)
@@ -208,7 +212,7 @@ def rate_distortion(training: pd.DataFrame, style: Mapping[str, Any] | None = No
         rows = rows.dropna(subset=["reconstruction", "kl"]) if "reconstruction" in rows else rows.head(0)
         if rows.empty:
             return empty_figure(settings, "no training history")
-        keys = [name for name in RUN_KEYS if name in rows]
+        keys = [name for name in KEYS if name in rows]
         last = rows.sort_values("epoch").groupby(keys, dropna=False, sort=True).tail(1)
         groups = model_groups(last)
         figure, axes = new_panels(len(groups), settings, height=2.8, max_columns=2, extra=0.45)

@@ -8,6 +8,10 @@ from scipy.linalg import eigh
 from ..storage import DataError
 from .neighbours import squared_distances
 
+# Squared distances that differ by less than this part of the data's variance (the mean square distance of an image from
+# the centre) are the same. Single precision leaves about 10⁻⁶ of it.
+SAME = 1e-4
+
 
 class CopyDetector:
     """Do generated images lie nearer to training images than to held-out ones?
@@ -19,7 +23,9 @@ class CopyDetector:
     threshold.)
 
     Distances are Euclidean in the leading principal components of the pixels, found on equally many training and
-    held-out images. A judge's features would not do: they were learnt on the training images.
+    held-out images. A judge's features would not do: they were learnt on the training images. Two images at the same
+    distance, to `SAME` of the data's own scale, are equally near: in single precision two copies of one picture are not
+    at the same number, and which of them is nearer would be the processor's choice.
 
     Args:
         train: Training images, first axis N_train.
@@ -51,6 +57,7 @@ class CopyDetector:
         self.n_train, self.n_test = len(train), len(test)
         self.points = np.concatenate([self._project(images, maximum) for images in (train, test)])
         self.squares = np.einsum("nd,nd->n", self.points, self.points)
+        self.tie = SAME * float(self.squares.mean(dtype=np.float64))
 
     def _project(self, images: np.ndarray, maximum: float) -> np.ndarray:
         blocks = [images[start : start + 4096] for start in range(0, len(images), 4096)]
@@ -67,7 +74,8 @@ class CopyDetector:
         for rows, distances in squared_distances(queries, squares, self.points, self.squares, 32):
             train, test = distances[:, : self.n_train].min(1), distances[:, self.n_train :].min(1)
             # The same picture in both splits is no evidence either way: a tie counts as the null's probability.
-            copied[rows] = np.where(train < test, 1.0, np.where(train > test, 0.0, self.null))
+            tie = np.abs(train - test) <= self.tie
+            copied[rows] = np.where(tie, self.null, np.where(train < test, 1.0, 0.0))
         return float((copied.mean() - self.null) / (1 - self.null))
 
     @property

@@ -25,13 +25,15 @@ def accumulate(
     else:
         left[:, -1] = -top
         np.matmul(left, right, out=table)
-        # A component far above the running maximum would overflow: move the maximum there.
-        block_top = table.max(axis=1)
-        if block_top.max() > 300.0:
-            rise = np.maximum(block_top, 0.0)
-            table -= rise[:, None]
-            total *= np.exp(-rise)
-            top += rise
+        # A component far above the running maximum would overflow: move the maximum there. No component is above its
+        # constant, which mostly shows without a look at the table that this cannot be.
+        if constant.max() - top.min() > 300.0:
+            block_top = table.max(axis=1)
+            if block_top.max() > 300.0:
+                rise = np.maximum(block_top, 0.0)
+                table -= rise[:, None]
+                total *= np.exp(-rise)
+                top += rise
     # Below −708 the exponential leaves its vector path and is a hundred times slower; exp(−700) adds nothing.
     np.maximum(table, -700.0, out=table)
     np.exp(table, out=table)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import mmap
 from collections.abc import Iterator
+from functools import cached_property
 
 import numpy as np
 
@@ -24,6 +25,9 @@ FOLD_ELEMENTS = 512
 LONG_INPUT = 50_000_000
 # Pages of a read-only memory map are given back after this many bytes, so that a pass stays within its memory.
 RELEASE_BYTES = 128 * 2**20
+# What float64 carries through the fourth power and its sums: beyond, moments would be infinite, zero or NaN.
+LARGEST_MEAN = 1e70
+SMALLEST_VARIANCE, LARGEST_VARIANCE = 1e-140, 1e140
 # The largest error, in nats, that the matrix form of ln Q may have before a pair is computed again directly.
 DENSITY_TOLERANCE = 1e-10
 
@@ -43,9 +47,10 @@ class AggregatedPosterior:
         names: how the two arrays are called in error messages.
 
     Raises:
-        DataError: shapes differ or are not (N, d), no rows or no columns, not floating point, NaN or infinity, or a
-            variance that is not positive. A memory map is examined during the first pass over it, not here, because
-            reading it twice would double the cost.
+        DataError: shapes differ or are not (N, d), no rows or no columns, not floating point, NaN or infinity, a
+            variance that is not positive, or values beyond what float64 carries through the fourth power (|μ| above
+            1e70, s outside of 1e-140 to 1e140). A memory map is examined during the first pass over it, not here,
+            because reading it twice would double the cost.
     """
 
     def __init__(self, mean: np.ndarray, variance: np.ndarray, names: tuple[str, str] = ("mean", "variance")) -> None:
@@ -260,23 +265,78 @@ class AggregatedPosterior:
 
     def sample_components(self, index: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """One draw from each of the components `index` (n,), returned in that order, (n, d)."""
+        mean, variance = self.rows(index)
+        return mean + np.sqrt(variance) * rng.standard_normal(mean.shape)
+
+    def rows(self, index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Means and variances of the components `index` (n,), (n, d) each, float64."""
         mean = np.asarray(self.mean[index], dtype=np.float64)
         variance = np.asarray(self.variance[index], dtype=np.float64)
         if not self._checked:
             _check_values(mean, variance, self._names, first_row=None)
-        return mean + np.sqrt(variance) * rng.standard_normal(mean.shape)
+        return mean, variance
 
     def affine(self, shift: np.ndarray, scale: np.ndarray) -> AggregatedPosterior:
-        """The law of (z − shift)·scale: means (μ − shift)·scale, variances s·scale², in float64 and in memory."""
-        shift = np.asarray(shift, dtype=np.float64)
-        scale = np.asarray(scale, dtype=np.float64)
-        mean = (np.asarray(self.mean, dtype=np.float64) - shift) * scale
-        return AggregatedPosterior(mean, np.asarray(self.variance, dtype=np.float64) * scale**2, self._names)
+        """The law of (z − shift)·scale, float64: means (μ − shift)·scale, variances s·scale².
+
+        It is a view: passes and draws compute it block by block, and no array is made until `mean` or `variance` is
+        asked for.
+        """
+        return _Affine(self, shift, scale)
 
     def select(self, dimensions: np.ndarray) -> AggregatedPosterior:
         """The marginal law of some latent dimensions (indices or a boolean mask), in the order given."""
         dimensions = np.asarray(dimensions)
         return AggregatedPosterior(self.mean[:, dimensions], self.variance[:, dimensions], self._names)
+
+
+class _Affine(AggregatedPosterior):
+    """The law of (z − shift)·scale for z of another mixture, computed when it is read."""
+
+    def __init__(self, base: AggregatedPosterior, shift: np.ndarray, scale: np.ndarray) -> None:
+        self._base = base
+        self._shift = np.broadcast_to(np.asarray(shift, dtype=np.float64), (base.latent_dim,))
+        self._scale = np.broadcast_to(np.asarray(scale, dtype=np.float64), (base.latent_dim,))
+
+    @cached_property
+    def mean(self) -> np.ndarray:
+        return (np.asarray(self._base.mean, dtype=np.float64) - self._shift) * self._scale
+
+    @cached_property
+    def variance(self) -> np.ndarray:
+        return np.asarray(self._base.variance, dtype=np.float64) * self._scale**2
+
+    @property
+    def n(self) -> int:
+        return self._base.n
+
+    @property
+    def latent_dim(self) -> int:
+        return self._base.latent_dim
+
+    def __repr__(self) -> str:
+        return f"{self._base!r}.affine(...)"
+
+    def blocks(
+        self, rows: int | None = None, description: str | None = None, scratch: np.ndarray | None = None
+    ) -> Iterator[tuple[int, np.ndarray]]:
+        for start, block in self._base.blocks(rows, description, scratch):
+            self._map(*block)
+            yield start, block
+
+    def rows(self, index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        mean, variance = self._base.rows(index)
+        self._map(mean, variance)
+        return mean, variance
+
+    def select(self, dimensions: np.ndarray) -> AggregatedPosterior:
+        dimensions = np.asarray(dimensions)
+        return _Affine(self._base.select(dimensions), self._shift[dimensions], self._scale[dimensions])
+
+    def _map(self, mean: np.ndarray, variance: np.ndarray) -> None:
+        mean -= self._shift
+        mean *= self._scale
+        variance *= self._scale**2
 
 
 # ------------------------------------------------------------------------------------------------------ helpers
@@ -294,17 +354,27 @@ def _as_float_array(array: np.ndarray, name: str) -> np.ndarray:
 
 
 def _check_values(mean: np.ndarray, variance: np.ndarray, names: tuple[str, str], first_row: int | None) -> None:
-    """Raise DataError at NaN, infinity or a variance ≤ 0. Extremes carry NaN along, so two fast passes suffice."""
-    if not (np.isfinite(mean.min()) and np.isfinite(mean.max())):
+    """Raise DataError at values that cannot be posteriors. Extremes carry NaN along, so four fast passes suffice."""
+    lowest, highest = float(mean.min()), float(mean.max())
+    if not (np.isfinite(lowest) and np.isfinite(highest)):
         _complain(names[0], ~np.isfinite(mean), "is NaN or infinite", first_row)
-    low = variance.min()
-    if not (np.isfinite(low) and np.isfinite(variance.max())):
+    if max(-lowest, highest) > LARGEST_MEAN:
+        cause = f"exceeds {LARGEST_MEAN:.0e} in size: its fourth power does not fit into float64; rescale the dimension"
+        _complain(names[0], np.abs(mean) > LARGEST_MEAN, cause, first_row)
+    lowest, highest = float(variance.min()), float(variance.max())
+    if not (np.isfinite(lowest) and np.isfinite(highest)):
         _complain(names[1], ~np.isfinite(variance), "is NaN or infinite", first_row)
-    if low <= 0:
+    if lowest <= 0:
         negative = variance < 0
         if negative.any():
             _complain(names[1], negative, "is negative (are these logarithms of variances?)", first_row)
         _complain(names[1], variance == 0, "is zero: a posterior of zero width has infinite KL", first_row)
+    if lowest < SMALLEST_VARIANCE or highest > LARGEST_VARIANCE:
+        cause = (
+            f"is outside of {SMALLEST_VARIANCE:.0e} to {LARGEST_VARIANCE:.0e}: its square does not fit into float64; "
+            "rescale the dimension"
+        )
+        _complain(names[1], (variance < SMALLEST_VARIANCE) | (variance > LARGEST_VARIANCE), cause, first_row)
 
 
 def _complain(name: str, bad: np.ndarray, cause: str, first_row: int | None) -> None:

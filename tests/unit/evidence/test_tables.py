@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from aggregated_posterior.evidence.tables import KEYS, collect
+from aggregated_posterior.evidence.tables import KEYS, base_architecture, collect, is_variant, variant
 from aggregated_posterior.storage import write_json, write_table
 
 CELLS = [dict(zip(KEYS, ["e", "digits", "dense", "bernoulli", 2, "1", seed], strict=True)) for seed in (0, 1)]
@@ -34,3 +34,10 @@ def test_no_models_give_a_table_of_keys(tmp_path):
 def test_files_and_models_must_match(tmp_path):
     with pytest.raises(ValueError):
         collect([tmp_path / "a.csv"], [])
+
+
+def test_a_variant_is_told_by_its_label():
+    labels = ["dense", "dense_customary", "conv", "external"]
+    assert is_variant(pd.DataFrame({"architecture": labels})).tolist() == [False, True, False, False]
+    assert [base_architecture(label) for label in labels] == ["dense", "dense", "conv", "external"]
+    assert [variant(label) for label in labels] == ["", "customary", "", ""]

@@ -31,12 +31,16 @@ SAMPLERS = {
     "ceiling": 14.0,
     "prior_raw": 60.0,
     "prior": 58.0,
+    "marginals_raw": 55.0,
     "marginals": 52.0,
+    "dependence_raw": 40.0,
+    "dependence": 36.0,
     "gaussian": 50.0,
     "copula": 44.0,
     "gmm_10": 30.0,
     "gmm_100": 24.0,
     "q_heldout": 15.0,
+    "q_train_raw": 19.0,
     "q_train": 13.0,
 }
 
@@ -222,7 +226,9 @@ def make_tables(
             excess = 0.0 if dataset == "control_gaussian" else -1.2
             expected = np.clip(1 - kl_weight / eigenvalue, 0, None) ** 2 * excess
             measured = expected + 0.03 * rng.normal(size=4)
-            rows = pd.DataFrame({"dimension": range(4), "eigenvalue": eigenvalue, "expected_excess_kurtosis": expected})
+            rows = pd.DataFrame(
+                {"dimension": range(4), "eigenvalue": eigenvalue, "active": True, "expected_excess_kurtosis": expected}
+            )
             rows = rows.assign(excess_kurtosis=measured, low=measured - 0.06, high=measured + 0.06)
             for place, (name, value) in enumerate((("dataset", dataset), ("kl_weight", kl_weight), ("seed", seed))):
                 rows.insert(place, name, value)
@@ -256,6 +262,7 @@ DRAW: dict[str, Callable[[Tables], Figure]] = {
     "latent_map": lambda t: figures_density.latent_map(t["latent_ellipses"], t["latent_density"]),
     "divergence": lambda t: figures_divergence.divergence(t["divergence"]),
     "sampler_split": lambda t: figures_samplers.sampler_split(t["samplers"]),
+    "penalty_shares": lambda t: figures_samplers.penalty_shares(t["samplers"]),
     "sampler_plates": lambda t: figures_samplers.sampler_plates(make_plates(make_cells()), make_cells()),
 }
 
@@ -329,10 +336,10 @@ def test_one_run_alone(name: str, tmp_path: Path) -> None:
     with figures.drawing(None):
         assert _inside_and_apart(DRAW[name](tables))
     if name in figures_findings.FINDINGS:
-        assert "1 model" in figures_findings.describe(name, tables, None) or name == "active_dimensions"
+        assert "1 model" in figures_findings.describe(name, tables, None) or name == "active_dimensions", name
 
 
-@pytest.mark.parametrize("name", [n for n in DRAW if n not in {"rate_distortion", "sampler_plates", "sampler_split"}])
+@pytest.mark.parametrize("name", [n for n in DRAW if not n.startswith(("rate_", "sampler_", "penalty_"))])
 def test_a_strangers_posteriors(name: str, tmp_path: Path) -> None:
     """Posteriors from elsewhere have no KL weight, likelihood or history."""
     tables = make_tables(latent_dims=(2,), kl_weights=(1.0,), seeds=(0,), controls=False)
@@ -402,15 +409,43 @@ def test_bound_drawn_is_the_bound_tabulated(sweep: Tables) -> None:
     np.testing.assert_allclose(drawn, rows["kurtosis_bound"], atol=1e-4)
 
 
-def test_split_names_every_step_and_skips_the_unscored() -> None:
-    """The ladder goes on from the last scored rung; dependence is the first sampler of the fixed order."""
-    settings = figures.complete_style(None)
-    rows = pd.DataFrame({"sampler": ["prior_raw", "prior", "gmm_10", "copula", "q_heldout"], "frechet": 1.0})
-    assert figures_samplers.rungs(rows, settings) == [
-        ("scale", "prior_raw", "prior"),
-        ("dependence", "prior", "gmm_10"),
-        ("rest", "gmm_10", "q_heldout"),
+def test_factors_add_up_to_what_can_be_removed() -> None:
+    """Shapley values of three factors, known where each removes the same whatever else is right."""
+    removed = {"scale": 5.0, "shape": 2.0, "dependence": 20.0}
+    corners = figures_samplers.WITH_SCALE
+    rows = [
+        {"sampler": rung, "judge": judge, "frechet": 100.0 + judge - sum(removed[factor] for factor in right)}
+        for right, rung in corners.items()
+        for judge in (0, 1)
     ]
+    keys = {"dataset": "d", "architecture": "dense", "latent_dim": 2, "kl_weight": 1.0, "seed": 0}
+    shares = figures_samplers.factor_shares(pd.DataFrame(rows).assign(**keys))
+    assert shares[list(removed)].iloc[0].to_dict() == pytest.approx(removed)
+    assert shares["removable"].tolist() == pytest.approx([27.0])
+    few = pd.DataFrame(rows[:4]).assign(**keys)
+    assert figures_samplers.factor_shares(few).empty
+
+
+def test_distances_from_three_keep_their_intervals() -> None:
+    rows = pd.DataFrame({"kurtosis": [2.5, 3.05, 4], "kurtosis_low": [2.3, 2.9, 3.5], "kurtosis_high": [2.7, 3.2, 4.5]})
+    shown = figures_kurtosis.distance_from_normal(rows)
+    assert shown["distance"].tolist() == pytest.approx([0.5, 0.05, 1.0])
+    assert shown["low"].tolist() == pytest.approx([0.3, 0.0, 0.5])
+    assert shown["high"].tolist() == pytest.approx([0.7, 0.2, 1.5])
+
+
+def test_customary_training_stands_beside_and_in_no_other_figure(sweep: Tables) -> None:
+    both = {name: rows.copy() for name, rows in sweep.items()}
+    for name in ("moments", "training"):
+        extra = both[name][both[name]["latent_dim"] == 2].assign(architecture="dense_customary")
+        both[name] = pd.concat([both[name], extra], ignore_index=True)
+
+    def legend(tables: Tables) -> list[str]:
+        return [text.get_text() for text in DRAW["variance_law"](tables).legends[0].get_texts()]
+
+    assert "customary training" in legend(both) and "customary training" not in legend(sweep)
+    for name in ("active_dimensions", "rate_distortion", "kurtosis_by_kl_weight"):
+        assert figures_findings.describe(name, both, None) == figures_findings.describe(name, sweep, None)
 
 
 def test_findings_give_the_numbers_of_the_table(sweep: Tables) -> None:

@@ -234,6 +234,18 @@ def test_a_picture_in_both_splits_is_no_evidence():
     assert detector.rate(images.reshape(60, -1) / 16) == pytest.approx(0, abs=1e-12)
 
 
+def test_a_tie_is_what_single_precision_cannot_tell_and_no_more():
+    rng = np.random.default_rng(16)
+    train, test = rng.normal(size=(2, 50, 8))
+    # Far from the centre, where the squares that cancel are largest, every test image has a training image as near.
+    detector = CopyDetector(np.concatenate([train, 3 * test]), 3 * test, 1, rng)
+    assert detector.rate(3 * test) == pytest.approx(0, abs=1e-12)
+    # A hundredth of a standard deviation away from the picture in one split, on it in the other.
+    nearly = CopyDetector(3 * test + 0.03, 3 * test, 1, rng)
+    assert nearly.rate(3 * test + 0.03) == 1
+    assert nearly.rate(3 * test) == pytest.approx(-1)
+
+
 def test_copy_rate_of_nothing(detector):
     with pytest.raises(DataError, match="at least one"):
         detector.rate(np.empty((0, 16)))

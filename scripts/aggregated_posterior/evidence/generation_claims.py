@@ -1,0 +1,154 @@
+"""Claims on generating by sampling the prior, and on what its penalty is due to: C6, C6k and C6s."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from .limits import mean_over_cells, one_sided
+from .runs import Evidence, by_cell, joined, left_out, no_runs, range_over_cells
+from .shares import SHAPE_AND_DEPENDENCE, WITH_SCALE, mean_over_judges, removable, shapley
+from .tables import CELL, RUN, variant
+from .training_claims import CUSTOMARY
+from .verdicts import Verdict, all_hold, decide, part
+
+
+def living(evidence: Evidence, table: pd.DataFrame) -> tuple[pd.DataFrame, str]:
+    """Rows of models with an active dimension, and a note on the collapsed ones that are left out."""
+    if table.empty:
+        return table, ""
+    alive = evidence.active_anywhere[RUN].drop_duplicates()
+    kept = table.merge(alive, on=RUN)
+    collapsed = len(table[RUN].drop_duplicates()) - len(kept[RUN].drop_duplicates())
+    return kept, f"{collapsed} collapsed models left out" if collapsed else ""
+
+
+def ratio_by_run(numerator: pd.Series, denominator: pd.Series) -> tuple[pd.DataFrame, str]:
+    """One row per run whose mean over a cell is Σ numerator / Σ denominator, and a note on cells that are left out.
+
+    A mean of ratios would rest on the runs whose denominator happens to be small. So a cell's share is the ratio θ of
+    sums, and a run's value θ + (numerator − θ·denominator) / mean denominator, the ratio's linear form: its spread is
+    the spread of θ. Cells whose denominator is not above 0 by its one-sided limit are left out: there is nothing to
+    share.
+
+    Args:
+        numerator, denominator: Per run, with the index `RUN`.
+    """
+    table = pd.DataFrame({"numerator": numerator, "denominator": denominator}).reset_index()
+    kept, dropped = [no_runs()], 0
+    for _, own in table.groupby(CELL, sort=True):
+        mean = own["denominator"].mean()
+        least = one_sided(own["denominator"].to_numpy())[0] if len(own) > 1 else mean
+        if not least > 0:
+            dropped += 1
+            continue
+        ratio = own["numerator"].mean() / mean
+        kept.append(own[RUN].assign(value=ratio + (own["numerator"] - ratio * own["denominator"]) / mean))
+    note = f"{dropped} cells left out: penalty not above 0" if dropped else ""
+    kept = kept[1:] or kept
+    return pd.concat(kept, ignore_index=True), note
+
+
+def distances(evidence: Evidence, score: str, rungs: set[str]) -> tuple[pd.DataFrame, str]:
+    """Main-sweep distances, mean over judges, of models that have not collapsed; empty where a rung is missing."""
+    table = evidence.main(evidence.samplers)
+    if not rungs <= set(table.get("sampler", ())):
+        return pd.DataFrame(), ""
+    table, note = living(evidence, table)
+    return (mean_over_judges(table, score) if len(table) else pd.DataFrame()), note
+
+
+def claim_prior_sampling(evidence: Evidence) -> Verdict:
+    """C6: a better sampler can remove a tenth or more of the prior's penalty over the floor, by Fréchet and by KID."""
+    threshold, parts, sizes, shown, notes = evidence.option("C6", "threshold"), [], [], {}, []
+    for score, name in (("frechet", "Fréchet"), ("kid", "KID")):
+        table, note = distances(evidence, score, {"prior", "q_train", "floor"})
+        if table.empty:
+            return evidence.not_tested("C6", "no sampler scores of a model with an active dimension")
+        penalty = removable(table, SHAPE_AND_DEPENDENCE)
+        runs, dropped = ratio_by_run(penalty, table["prior"] - table["floor"])
+        if runs.empty:
+            return evidence.not_tested("C6", f"the prior is nowhere worse than the floor by {name}")
+        limits = mean_over_cells(by_cell(runs))
+        parts.append(part(f"removable over all, {name}", limits, threshold, above=True))
+        shown[score] = (runs, limits)
+        size = f"{limits.estimate:.0%} of the prior's {name} penalty over the floor is removable"
+        mixtures = [rung for rung in table.columns if rung.startswith("gmm_")]
+        removed = {}
+        for rung in mixtures:
+            gain, _ = ratio_by_run(table["prior"] - table[rung], penalty)
+            if len(gain):
+                removed[rung] = gain
+        if removed:
+            best = max(removed, key=lambda rung: mean_over_cells(by_cell(removed[rung])).estimate)
+            size += f", and {best} removes {mean_over_cells(by_cell(removed[best])).estimate:.0%} of that"
+        sizes.append(f"{size} ({range_over_cells(runs)})")
+        notes += [note, dropped]
+    # One of two parts would refute, so each interval misses on that side with half the level, as two-sided ones do.
+    runs, limits = shown["frechet"]
+    note = joined(*dict.fromkeys(notes), left_out(runs))
+    verdict = all_hold(row["verdict"] for row in parts)
+    return evidence.verdict("C6", limits, verdict, runs, "; ".join(sizes), note, details={"parts": parts})
+
+
+def claim_marginal_shape(evidence: Evidence) -> Verdict:
+    """C6k: the marginals' shape, kurtosis included, accounts for most of what a better sampler could remove."""
+    by_score, sizes = {}, []
+    for score, name in (("frechet", "Fréchet"), ("kid", "KID")):
+        table, note = distances(evidence, score, set(SHAPE_AND_DEPENDENCE.values()))
+        if table.empty:
+            return evidence.not_tested("C6k", "no sampler scores of a model with an active dimension")
+        penalty = removable(table, SHAPE_AND_DEPENDENCE)
+        runs, dropped = ratio_by_run(shapley(table, SHAPE_AND_DEPENDENCE)["shape"], penalty)
+        if runs.empty:
+            return evidence.not_tested("C6k", f"nothing can be removed by {name} in any cell")
+        limits = mean_over_cells(by_cell(runs))
+        orders = {}
+        for order, gain in (
+            ("shape first", table["prior"] - table["marginals"]),
+            ("shape last", table["dependence"] - table["q_train"]),
+        ):
+            orders[order] = mean_over_cells(by_cell(ratio_by_run(gain, penalty)[0])).estimate
+        by_score[score] = (runs, limits, joined(note, dropped, left_out(runs)), orders)
+        size = f"{limits.estimate:.1%} of the removable {name} penalty is the marginals' shape"
+        size += f" ({', '.join(f'{order} {value:.1%}' for order, value in orders.items())}"
+        sizes.append(f"{size}; {range_over_cells(runs)})")
+    runs, limits, note, _ = by_score["frechet"]
+    details = {
+        score: {"estimate": found.estimate, "low": found.low, "high": found.high, "orders": orders}
+        for score, (_, found, _, orders) in by_score.items()
+    }
+    verdict = decide(limits, evidence.option("C6k", "threshold"), above=True)
+    return evidence.verdict("C6k", limits, verdict, runs, "; ".join(sizes), note, details=details)
+
+
+def claim_scale(evidence: Evidence) -> Verdict:
+    """C6s: how much of the raw prior's penalty is mere scale, in customary and in re-gauged training (no verdict)."""
+    table = evidence.studied(evidence.samplers)
+    if not set(WITH_SCALE.values()) <= set(table.get("sampler", ())):
+        return evidence.not_tested("C6s", "no samplers decoded in the wrong scale")
+    table, note = living(evidence, table)
+    shown, details = {}, {}
+    for training in ("", CUSTOMARY):
+        own = table[table["architecture"].map(variant) == training]
+        if own.empty:
+            continue
+        scores = mean_over_judges(own, "frechet")
+        penalty, values = removable(scores, WITH_SCALE), shapley(scores, WITH_SCALE)
+        runs, dropped = ratio_by_run(values["scale"], penalty)
+        if runs.empty:
+            continue
+        factors = {
+            factor: mean_over_cells(by_cell(ratio_by_run(values[factor], penalty)[0])).estimate for factor in values
+        }
+        shown[training] = (runs, joined(note, dropped, left_out(runs)))
+        details[training or "main"] = factors
+    if not shown:
+        return evidence.not_tested("C6s", "no model with an active dimension and a penalty above 0")
+    runs, note = shown.get(CUSTOMARY, shown.get(""))
+    size = "; ".join(
+        f"{'customary training' if name == CUSTOMARY else 'main sweep'}: "
+        + ", ".join(f"{factor} {details[name][factor]:.0%}" for factor in ("scale", "shape", "dependence"))
+        for name in details
+    )
+    note = joined(note, "" if CUSTOMARY in shown else "no customary sub-sweep")
+    return evidence.verdict("C6s", mean_over_cells(by_cell(runs)), "reported", runs, size, note, details=details)
