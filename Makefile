@@ -12,7 +12,7 @@ export OPENBLAS_NUM_THREADS := 1
 export PATH := $(abspath $(BIN)):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev reproduce resume report site verify publish document test test-slurm test-faults test-processors test-ledger benchmark format lock clean
+.PHONY: help install install-dev reproduce resume report site verify publish document test test-slurm test-faults test-processors test-ledger test-fuzz benchmark format lock clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -73,6 +73,9 @@ test-slurm: install-dev ## Run the pipeline through a real Slurm on this machine
 
 test-faults: install-dev ## Kill, fill up and break a run in many ways, and finish it all the same
 	$(BIN)/pytest -m faults -s
+
+test-fuzz: install-dev ## Try every reader on damaged and hostile files, ten minutes in all
+	FUZZ_SECONDS=40 $(BIN)/pytest tests/fuzz
 
 test-processors: install-dev ## The same bytes on an emulated Intel and an emulated AMD processor (installs qemu-user)
 	@command -v qemu-x86_64 >/dev/null || apt-get install -y --no-install-recommends qemu-user || \

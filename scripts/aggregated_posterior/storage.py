@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 # safetensors writes its metadata as a hash map, in an order that changes from run to run once there are two keys.
 # One key that holds sorted JSON keeps the bytes the same.
 METADATA_KEY = "metadata"
-LONGEST_MESSAGE = 4_000
+LONGEST_MESSAGE = 1_500
 
 
 class DataError(ValueError):
@@ -93,8 +93,8 @@ def _is_written_to_directly(path: Path) -> bool:
         if path.is_symlink() and (folder == Path("/dev") or folder.is_relative_to("/proc")):
             return True
         return not stat.S_ISREG(path.stat().st_mode)
-    except OSError:
-        # Nothing there yet, or a link that leads nowhere.
+    except (OSError, RuntimeError):
+        # Nothing there yet, or a link that leads nowhere (in a circle, Python 3.11 raises a RuntimeError).
         return False
 
 

@@ -10,7 +10,6 @@ import html
 import os
 import re
 import sys
-import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -30,19 +29,20 @@ def shortened(text: str, longest: int = LONGEST) -> str:
     if len(text) <= longest:
         return text
     tail = longest // 3
-    return f"{text[: longest - tail]} … {text[-tail:]}"
+    return f"{text[: longest - tail - 3]} … {text[-tail:]}"
 
 
 def visible(text: object, longest: int = LONGEST) -> str:
     """One line in which whatever a reader could not see is written out, as `\\x1b`, `\\u202e`, `\\n` or `\\udcff`.
 
-    Control characters, escape codes, line ends, marks that turn the direction of writing, and the halves of characters
-    by which Python keeps bytes that are no UTF-8.
+    Control characters, escape codes, line ends, blanks that are no space, marks that turn the direction of writing, and
+    the halves of characters by which Python keeps bytes that are no UTF-8.
     """
-    return "".join(
-        char if char.isprintable() or unicodedata.category(char) == "Zs" else char.encode("unicode_escape").decode()
-        for char in shortened(str(text), longest)
+    written = (
+        char if char.isprintable() else char.encode("unicode_escape").decode() for char in shortened(str(text), longest)
     )
+    # Once more, since what is written out is longer.
+    return shortened("".join(written), longest)
 
 
 def for_terminal(text: object, longest: int = LONGEST) -> str:

@@ -118,6 +118,12 @@ def test_a_link_to_itself_is_replaced(tmp_path):
     assert link.read_text() == "new"
 
 
+def test_a_folder_that_is_a_link_to_itself_is_an_error_that_names_it(tmp_path):
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    with pytest.raises(OSError, match="loop"):
+        write_text(tmp_path / "loop" / "file", "content")
+
+
 def test_a_pipe_is_written_to_and_stays_a_pipe(tmp_path):
     pipe, read = tmp_path / "pipe", []
     os.mkfifo(pipe)

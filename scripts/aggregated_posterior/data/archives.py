@@ -69,9 +69,12 @@ def list_files(path: str | Path) -> list[str]:
     A folder's own time stamp does not move when a file in it changes, and its content cannot be hashed.
     """
     path = Path(path)
-    if not path.is_dir():
-        return [str(path)]
-    return sorted(str(file) for file in path.rglob("*") if file.is_file())
+    try:
+        if not path.is_dir():
+            return [str(path)]
+        return sorted(str(file) for file in path.rglob("*") if file.is_file())
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({reason(error)})") from None
 
 
 def _walk_folder(root: Path, suffixes: tuple[str, ...]) -> Iterator[tuple[PurePosixPath, bytes | None]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..storage import DataError
+from ..streams import stream
 from .controls import draw_control
 from .idx import IDX_FILES, read_idx
 from .image_folder import read_image_folder
@@ -81,7 +81,7 @@ def load_dataset(
     Raises:
         DataError: A file is missing, damaged or at odds with the entry.
     """
-    rng = np.random.default_rng([seed, zlib.crc32(dataset.encode())])
+    rng = stream(seed, "data set", dataset)
     if entry["kind"] == "idx":
         return _load_idx(dataset, entry, {path.name: path for path in map(Path, raw)})
     if entry["kind"] == "image_folder":

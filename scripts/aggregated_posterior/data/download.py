@@ -170,7 +170,10 @@ def _fetch(address: str, target: Path, patience: Patience) -> None:
 
 def _local_path(address: str) -> Path:
     if not address.lower().startswith("file:"):
-        return Path(address).expanduser()
+        try:
+            return Path(address).expanduser()
+        except RuntimeError as error:
+            raise _Refusal(f"is no folder ({reason(error)})") from None
     parts = urlsplit(address)
     if parts.netloc not in ("", "localhost"):
         raise _Refusal(f"a file:// address of this machine has three slashes, this one names the host {parts.netloc}")

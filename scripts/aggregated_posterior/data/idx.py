@@ -110,7 +110,7 @@ def _read_array(stream: _GzipReader | BinaryIO) -> np.ndarray:
         raise DataError(f"its idx header tells {told} values, so it is empty")
     if size > MAXIMUM_BYTES:
         raise DataError(f"its idx header tells {told} bytes, more than the limit of {MAXIMUM_BYTES}")
-    values = stream.read(size)
+    values = _read_up_to(stream, size)
     if len(values) < size:
         raise DataError(f"is cut short: its idx header tells {told} = {size} bytes, it holds {len(values)}")
     if stream.read(1):
@@ -118,3 +118,11 @@ def _read_array(stream: _GzipReader | BinaryIO) -> np.ndarray:
     if isinstance(stream, _GzipReader) and stream.trailing():
         raise DataError("has bytes after the end of its gzip stream")
     return np.frombuffer(values, dtype=np.uint8).reshape(shape)
+
+
+def _read_up_to(stream: _GzipReader | BinaryIO, size: int) -> bytes:
+    """Read in pieces, so that a short file whose header promises gigabytes takes no more memory than it has bytes."""
+    parts = bytearray()
+    while len(parts) < size and (piece := stream.read(min(size - len(parts), 16 * CHUNK))):
+        parts += piece
+    return bytes(parts)

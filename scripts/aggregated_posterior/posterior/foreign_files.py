@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import lzma
 import struct
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterable, Mapping
@@ -17,6 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from ..storage import DataError
+from ..text import listed, reason
 from .mixture import AggregatedPosterior
 from .splits import Posteriors
 
@@ -28,7 +30,8 @@ ROWS_FOR_GUESS = 10_000
 # What damaged or foreign archives make NumPy and zipfile raise; MemoryError comes from a header with a false shape.
 _DAMAGE = (
     OSError, ValueError, EOFError, KeyError, TypeError, AttributeError, NotImplementedError, RuntimeError, MemoryError,
-    OverflowError, SyntaxError, struct.error, zipfile.BadZipFile, zlib.error, lzma.LZMAError,
+    OverflowError, SyntaxError, struct.error, tokenize.TokenError, zipfile.BadZipFile, zlib.error,
+    lzma.LZMAError,
 )  # fmt: skip
 
 
@@ -47,7 +50,7 @@ def read_posteriors(path: str | Path) -> Posteriors:
     except DataError as error:
         raise DataError(f"{path}: {error}") from None
     # A misspelt labels_test would otherwise vanish without a word.
-    notes = [f"ignored arrays: {', '.join(ignored)} (known are {', '.join(n for n in names)})"] if ignored else []
+    notes = [f"ignored arrays: {listed(ignored)} (known are {', '.join(n for n in names)})"] if ignored else []
     return Posteriors(
         posteriors.train, posteriors.test, posteriors.labels_train, posteriors.labels_test,
         tuple(f"{path}: {note}" for note in (*notes, *posteriors.warnings)),
@@ -65,7 +68,7 @@ def posteriors_from_arrays(arrays: Mapping[str, np.ndarray], available: list[str
     notes: list[str] = []
     train = _mixture(arrays, ("", "_train"), available, notes)
     if train is None:
-        raise DataError(f"has no array mean; it holds {', '.join(available) or 'nothing'}")
+        raise DataError(f"has no array mean; it holds {listed(available) or 'nothing'}")
     test = _mixture(arrays, ("_test",), available, notes)
     if test is not None and test.latent_dim != train.latent_dim:
         raise DataError(f"mean has {train.latent_dim} latent dimensions but mean_test has {test.latent_dim}")
@@ -118,7 +121,7 @@ def _read_npz(path: Path, wanted: set[str]) -> tuple[dict[str, np.ndarray], list
     except DataError:
         raise
     except _DAMAGE as error:
-        raise DataError(f"{path}: cannot be read as .npz ({_one_line(error)}); write it again") from None
+        raise DataError(f"{path}: cannot be read as .npz ({reason(error)}); write it again") from None
     return arrays, names
 
 
@@ -131,7 +134,7 @@ def _refuse_pickle(path: Path, archive: zipfile.ZipFile, member: str) -> None:
             reader = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
             dtype = reader(stream)[2]
     except _DAMAGE as error:
-        raise DataError(f"{path}: array {name} cannot be read ({_one_line(error)}); write the file again") from None
+        raise DataError(f"{path}: array {name} cannot be read ({reason(error)}); write the file again") from None
     if dtype.hasobject:
         raise DataError(
             f"{path}: array {name} holds Python objects, stored as a pickle, which is never loaded; save numbers"
@@ -142,7 +145,7 @@ def _member(path: Path, archive: np.lib.npyio.NpzFile, name: str) -> np.ndarray:
     try:
         return archive[name]
     except _DAMAGE as error:
-        raise DataError(f"{path}: array {name} cannot be read ({_one_line(error)}); write the file again") from None
+        raise DataError(f"{path}: array {name} cannot be read ({reason(error)}); write the file again") from None
 
 
 def _read_safetensors(path: Path, wanted: set[str]) -> tuple[dict[str, np.ndarray], list[str]]:
@@ -162,12 +165,8 @@ def _read_safetensors(path: Path, wanted: set[str]) -> tuple[dict[str, np.ndarra
     except DataError:
         raise
     except (SafetensorError, *_DAMAGE) as error:
-        raise DataError(f"{path}: cannot be read as safetensors ({_one_line(error)}); write it again") from None
+        raise DataError(f"{path}: cannot be read as safetensors ({reason(error)}); write it again") from None
     return arrays, names
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__
 
 
 def _one_of(arrays: Mapping[str, np.ndarray], base: str, suffixes: tuple[str, ...]) -> str | None:
@@ -190,9 +189,9 @@ def _mixture(
     wanted = " or ".join(kind + suffixes[0] for kind in SPREADS)
     if mean_name is None:
         (name,) = spreads.values()
-        raise DataError(f"has {name} but no array mean{suffixes[0]}; it holds {', '.join(available)}")
+        raise DataError(f"has {name} but no array mean{suffixes[0]}; it holds {listed(available)}")
     if not spreads:
-        raise DataError(f"has {mean_name} but no array {wanted}; it holds {', '.join(available)}")
+        raise DataError(f"has {mean_name} but no array {wanted}; it holds {listed(available)}")
     ((kind, name),) = spreads.items()
     mean, spread = arrays[mean_name], arrays[name]
     for array, label in ((mean, mean_name), (spread, name)):

@@ -224,6 +224,21 @@ def test_damaged_idx_files_are_told(tmp_path, content, told):
     assert told in str(caught.value) and str(path) in str(caught.value)
 
 
+def test_a_header_of_gigabytes_takes_no_more_memory_than_the_file_has_bytes(tmp_path):
+    import tracemalloc
+
+    for name, content in (("a", GOOD), ("a.gz", gzip.compress(GOOD))):
+        plain = GOOD[:4] + b"\x00\x00\xff\xff\x00\x00\x00\xff\x00\x00\x00\x40" + GOOD[16:]
+        (tmp_path / name).write_bytes(plain if content is GOOD else gzip.compress(plain))
+        tracemalloc.start()
+        try:
+            with pytest.raises(DataError, match="cut short"):
+                idx.read_idx(tmp_path / name)
+            assert tracemalloc.get_traced_memory()[1] < 50_000_000
+        finally:
+            tracemalloc.stop()
+
+
 def test_missing_and_unreadable_idx_files_are_told(tmp_path):
     for path in (tmp_path / "missing.gz", tmp_path):
         with pytest.raises(DataError, match=f"{path}: cannot be read"):

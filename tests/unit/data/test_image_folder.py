@@ -334,6 +334,11 @@ def test_the_files_to_watch_are_listed(tmp_path):
     assert file_trees.list_files(tmp_path / "images.zip") == [str(tmp_path / "images.zip")]
 
 
+def test_a_folder_that_cannot_be_looked_into_is_one_line(tmp_path):
+    with pytest.raises(DataError, match="too long"):
+        file_trees.list_files(tmp_path / ("x" * 300))
+
+
 def test_links_out_of_the_folder_are_refused(tmp_path):
     outside = tmp_path / "outside.png"
     outside.write_bytes(picture())
