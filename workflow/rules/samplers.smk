@@ -1,5 +1,4 @@
 # Does the mismatch matter for generation? Judges, and the ladder of samplers that they score.
-JUDGES = config["judges"]
 
 
 rule train_judge:
@@ -18,15 +17,7 @@ rule train_judge:
         runtime=lambda wildcards, attempt: 30 * attempt,
     params:
         settings=lambda w: {
-            **{
-                key: JUDGES[key]
-                for key in (
-                    "epochs",
-                    "batch_size",
-                    "learning_rate",
-                    "minimum_accuracy",
-                )
-            },
+            **DATASETS[w.dataset].get("judge", {}),
             "seed": int(w.seed),
         },
         code=code("train_judge"),
@@ -42,7 +33,7 @@ rule score_samplers:
         data="results/{experiment}/data/{dataset}.safetensors",
         judges=expand(
             "results/{{experiment}}/judges/{{dataset}}/judge_{seed}.safetensors",
-            seed=JUDGES["seeds"],
+            seed=JUDGE_SEEDS,
         ),
     output:
         scores=f"{MODEL}/samplers.csv",

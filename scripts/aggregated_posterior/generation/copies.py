@@ -6,7 +6,7 @@ import numpy as np
 from scipy.linalg import eigh
 
 from ..storage import DataError
-from .neighbours import squared_distances
+from .neighbours import nearest_squared
 
 
 class CopyDetector:
@@ -63,11 +63,12 @@ class CopyDetector:
             raise DataError("the copy rate needs at least one generated image")
         queries = self._project(np.asarray(pixels).reshape(len(pixels), -1), 1.0)
         squares = np.einsum("nd,nd->n", queries, queries)
-        copied = np.empty(len(queries), np.float64)
-        for rows, distances in squared_distances(queries, squares, self.points, self.squares, 32):
-            train, test = distances[:, : self.n_train].min(1), distances[:, self.n_train :].min(1)
-            # The same picture in both splits is no evidence either way: a tie counts as the null's probability.
-            copied[rows] = np.where(train < test, 1.0, np.where(train > test, 0.0, self.null))
+        train, test = (
+            nearest_squared(queries, squares, self.points[split], self.squares[split])
+            for split in (slice(self.n_train), slice(self.n_train, None))
+        )
+        # The same picture in both splits is no evidence either way: a tie counts as the null's probability.
+        copied = np.where(train < test, 1.0, np.where(train > test, 0.0, self.null))
         return float((copied.mean() - self.null) / (1 - self.null))
 
     @property
