@@ -182,12 +182,20 @@ def kernel_distance(features_a: np.ndarray | KernelSums, features_b: np.ndarray 
 
 @dataclass(frozen=True)
 class Manifold:
-    """Overlap of two sets of points: shares in [0, 1], except density, which has mean 1 for equal laws."""
+    """Overlap of two sets of points: shares in [0, 1], except density, which has mean 1 for equal laws.
+
+    The errors are those of a mean over the points that are counted, the other set's balls being given; that of the
+    density, a mean over pairs, holds what either set contributes.
+    """
 
     precision: float
     recall: float
     density: float
     coverage: float
+    precision_se: float
+    recall_se: float
+    density_se: float
+    coverage_se: float
 
 
 def precision_recall_density_coverage(
@@ -214,8 +222,8 @@ def precision_recall_density_coverage(
     fake_balls = Neighbourhoods.of(fake, real.neighbours, real.centre)
     rim_fake = (fake_balls.radii + 2 * ALLOWANCE * fake_balls.squares).astype(np.float32)
     rim_real = (real.radii + 2 * ALLOWANCE * real.squares).astype(np.float32)
-    meets = np.zeros(len(fake), np.int64)
-    covered, recalled = np.empty(len(real.points), bool), np.empty(len(real.points), bool)
+    meets, holds = np.zeros(len(fake), np.int64), np.empty(len(real.points), np.int64)
+    recalled = np.empty(len(real.points), bool)
     inside: np.ndarray | None = None
     for rows, distances in squared_distances(real.points, real.squares, fake_balls.points, fake_balls.squares):
         # One array of marks for all blocks; fresh memory for each would cost more than the comparison.
@@ -223,15 +231,14 @@ def precision_recall_density_coverage(
         np.less_equal(distances, rim_real[rows, None], out=inside)
         # A block has fewer than 256 rows, so that a byte counts them.
         meets += np.add.reduce(inside.view(np.uint8), axis=0, dtype=np.uint8)
-        covered[rows] = inside.any(1)
+        holds[rows] = [np.count_nonzero(ball) for ball in inside]
         np.less_equal(distances, rim_fake, out=inside)
         recalled[rows] = inside.any(1)
-    return Manifold(
-        precision=float((meets > 0).mean()),
-        recall=float(recalled.mean()),
-        density=float(meets.mean() / real.neighbours),
-        coverage=float(covered.mean()),
-    )
+    counted = {"precision": meets > 0, "recall": recalled, "density": meets / real.neighbours, "coverage": holds > 0}
+    errors = {f"{name}_se": float(values.std() / np.sqrt(len(values))) for name, values in counted.items()}
+    by_ball = holds.std() * np.sqrt(len(holds)) / (real.neighbours * len(meets))
+    errors["density_se"] = float(np.hypot(errors["density_se"], by_ball))
+    return Manifold(**{name: float(values.mean()) for name, values in counted.items()}, **errors)
 
 
 def class_balance(predicted: np.ndarray, reference: np.ndarray, classes: int) -> float:

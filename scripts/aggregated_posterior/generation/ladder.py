@@ -57,6 +57,9 @@ COPY_IMAGES = 2000
 # Rungs of which the canonical codes are decoded as they are, too: with the decoder's own scale wrong, and all else as
 # it is. With and without it, {prior, marginals, dependence, Q} are the eight corners of scale, shape and dependence.
 CORNERS = ("prior", "marginals", "dependence", "q_train")
+# Images of each half by which precision, recall, density and coverage are measured. Their cost is quadratic: 5 000
+# would take a quarter of the ladder's time, for errors that are smaller by √2.
+NEIGHBOUR_IMAGES = 2500
 # About so many images are scored in all, in at most so many draws.
 DRAWN_IMAGES = 8000
 MOST_DRAWS = 8
@@ -219,10 +222,10 @@ class Reference:
         self.classes, self.predicted = judge.classes, predicted
         self.law = NormalLaw.of(features)
         self.kernel = KernelSums.of(features)
-        self.balls = Neighbourhoods.of(features, neighbours)
+        self.balls = Neighbourhoods.of(features[:NEIGHBOUR_IMAGES], neighbours)
 
     def score(self, features: np.ndarray, predicted: np.ndarray | None, errors: bool) -> dict[str, float]:
-        """Scores of as many images drawn; `errors` asks for those of a single draw."""
+        """Scores of as many images drawn; `errors` asks for those of a single draw's Fréchet distance and KID."""
         law = NormalLaw.of(features)
         kid, kid_se = kernel_distance(KernelSums.of(features, self.kernel.mapped is not None), self.kernel)
         return {
@@ -230,7 +233,7 @@ class Reference:
             "frechet_se": frechet_error(law, self.law) if errors else np.nan,
             "kid": kid,
             "kid_se": kid_se if errors else np.nan,
-            **asdict(precision_recall_density_coverage(self.balls, features)),
+            **asdict(precision_recall_density_coverage(self.balls, features[:NEIGHBOUR_IMAGES])),
             "class_balance": np.nan if predicted is None else class_balance(predicted, self.predicted, self.classes),
         }
 
@@ -264,8 +267,8 @@ def score_ladder(
 
     Returns:
         One row per judge and sampler (judge, sampler, n, draws, frechet, frechet_se, kid, kid_se, precision, recall,
-        density, coverage, class_balance, copy_rate), and the first `plate_size` images of each rung as bytes,
-        (plate_size, H, W[, C]). `n` is the images of one draw, in both halves together.
+        density, coverage, the last four's errors …_se, class_balance, copy_rate), and the first `plate_size` images of
+        each rung as bytes, (plate_size, H, W[, C]). `n` is the images of one draw, in both halves together.
 
     Raises:
         DataError: More images are asked for than there are test images, or a measure cannot be taken.
@@ -307,7 +310,7 @@ def score_ladder(
                 reference[name].score(*own[name], errors) for reference, own in zip(references, judged, strict=True)
             ]
             mean = {key: float(np.mean([score[key] for score in scores])) for key in scores[0]}
-            for key in ("frechet_se", "kid_se"):
+            for key in (key for key in mean if key.endswith("_se")):
                 mean[key] = float(np.hypot(*(score[key] for score in scores)) / 2)
             row = {"n": sum(map(len, folds)), **mean, "copy_rate": copy_rate}
             found.setdefault((name, sampler), []).append(row)
@@ -400,7 +403,8 @@ def _over_draws(scores: Sequence[Mapping[str, float]]) -> dict[str, float]:
     """Means over draws, with standard errors of these means where there are several."""
     mean = {key: float(np.mean([score[key] for score in scores])) for key in scores[0]}
     if len(scores) > 1:
-        for key in ("frechet", "kid"):
-            mean[f"{key}_se"] = float(np.std([score[key] for score in scores], ddof=1) / np.sqrt(len(scores)))
+        for key in [key for key in mean if key.endswith("_se")]:
+            values = [score[key.removesuffix("_se")] for score in scores]
+            mean[key] = float(np.std(values, ddof=1) / np.sqrt(len(scores)))
     n = int(mean.pop("n"))
     return {"n": n, "draws": len(scores), **mean}

@@ -202,6 +202,18 @@ def test_neighbour_measures_agree_with_brute_force(n_real, n_fake, k):
     assert found == pytest.approx(brute_force(real, fake, k), abs=1e-12)
 
 
+def test_the_errors_of_neighbour_measures_are_near_their_spread():
+    # Balls are taken as given, which they are not: the errors are right to within a factor of two, both ways.
+    rng = np.random.default_rng(17)
+    runs = [
+        precision_recall_density_coverage(rng.standard_normal((400, 4)), 0.3 + 0.7 * rng.standard_normal((400, 4)))
+        for _ in range(150)
+    ]
+    for name in ("precision", "recall", "density", "coverage"):
+        spread = np.std([getattr(run, name) for run in runs])
+        assert 0.5 < np.mean([getattr(run, f"{name}_se") for run in runs]) / spread < 2, name
+
+
 def test_neighbour_measures_of_disjoint_and_of_collapsed_sets():
     rng = np.random.default_rng(10)
     real = rng.standard_normal((100, 3))

@@ -17,7 +17,8 @@ from score_samplers import score_samplers
 from train_judge import train_judge
 
 COLUMNS = (
-    "judge,sampler,n,draws,frechet,frechet_se,kid,kid_se,precision,recall,density,coverage,class_balance,copy_rate"
+    "judge,sampler,n,draws,frechet,frechet_se,kid,kid_se,precision,recall,density,coverage,"
+    "precision_se,recall_se,density_se,coverage_se,class_balance,copy_rate"
 )
 SAMPLERS = (
     "floor,ceiling,prior_raw,prior,marginals_raw,marginals,dependence_raw,dependence,gaussian,copula,gmm_2,gmm_5,"
