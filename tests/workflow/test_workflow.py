@@ -151,7 +151,7 @@ def test_a_bad_configuration_is_a_short_error_and_starts_nothing(fresh, old, new
 
 
 def test_a_failing_rule_prints_one_line_and_leaves_no_output(fresh):
-    fresh.edit(TINY, "minimum_accuracy: 0.2", "minimum_accuracy: 1.0")
+    fresh.edit("config/datasets.yaml", "minimum_accuracy: 0.95", "minimum_accuracy: 1.0")
     target = "results/tiny/judges/digits/judge_0.safetensors"
     done = fresh.run(target, "--cores", "1", "--configfile", TINY, check=False)
     output = done.stdout + done.stderr
