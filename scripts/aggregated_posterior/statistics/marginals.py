@@ -50,7 +50,7 @@ class Marginals:
     (M, d). Values agree with the direct sum over all components to 1e-12 relative (tails below 1e-13 of the mass
     absolutely); see `line_mixture`. Memory is a few N-vectors while a dimension is prepared, and then the lattices.
 
-    Arguments:
+    Args:
         q: the mixture; or its means (N, d) with
         variance: its variances (N, d).
     """
