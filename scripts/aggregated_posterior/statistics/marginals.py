@@ -322,7 +322,8 @@ def _sign_changes(z: np.ndarray, value: np.ndarray) -> np.ndarray:
 def _roots(function, brackets: np.ndarray) -> np.ndarray:
     """One root in each bracket (4, R), by the Illinois method: sorted, accurate to about 1e-8 of the bracket.
 
-    That is enough: at a root the quantities wanted are stationary, so their error is its square.
+    That is enough: at a root the quantities wanted are stationary, so their error is its square. By hand, because
+    `scipy.optimize.elementwise.find_root` takes 1.8–2.1 times as long to the same accuracy.
     """
     low, high, f_low, f_high = (a.copy() for a in brackets)
     side = np.zeros(len(low))
