@@ -39,7 +39,7 @@ def normal_log_pdf(z: np.ndarray) -> np.ndarray:
 class AggregatedPosterior:
     """Q(z), the equally weighted mixture of N diagonal Gaussians in d dimensions.
 
-    Arguments:
+    Args:
         mean: (N, d) posterior means μ, any real floating type, finite. Memory maps are not copied.
         variance: (N, d) posterior variances s = σ² > 0 (not logarithms, not standard deviations).
         names: how the two arrays are called in error messages.
@@ -125,7 +125,7 @@ class AggregatedPosterior:
         what the input's own rounding lost: relative errors grow like ε·(1 + max|μ|/spread) for float input of
         precision ε, and the kurtosis' *terms* have an absolute error of a few ε (they may cancel to 0).
 
-        Arguments:
+        Args:
             block_size: rows per block; None takes blocks that fit the cache. Memory is 4 · block_size · d · 8 bytes.
         """
         d = self.latent_dim

@@ -33,7 +33,7 @@ def linear_vae_answer(
     the prior: s = 1, Var(μ) = 0, excess kurtosis 0. (Lucas et al. 2019 for β = 1; β only rescales ς².) Mean KL is
     −½ ln s_j nats. Q(z) is N(0, I) for Gaussian data whatever β.
 
-    Arguments:
+    Args:
         eigenvalues: λ, (D,), of the data's covariance. excess_kurtosis: of the components, a number or (D,).
 
     Raises:

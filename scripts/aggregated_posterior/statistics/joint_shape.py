@@ -107,7 +107,7 @@ def maximum_mean_discrepancy(
     for the square), which needs `rng`. What the subset's distances to the prior miss of all rows' is corrected for,
     which takes away the largest part of the subset's error when Q is near N(0, I).
 
-    Arguments:
+    Args:
         bandwidth: γ; default √d, so that γ² is half the mean squared distance of two draws of N(0, I).
 
     Returns:

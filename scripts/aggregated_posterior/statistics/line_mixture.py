@@ -59,7 +59,7 @@ class Values:
 class LineMixture:
     """The equally weighted mixture of N(μ_n, s_n) on the line.
 
-    Arguments:
+    Args:
         mean: (N,) float64. variance: (N,) float64, positive.
     """
 

@@ -50,7 +50,7 @@ class Marginals:
     (M, d). Values agree with the direct sum over all components to 1e-12 relative (tails below 1e-13 of the mass
     absolutely); see `line_mixture`. Memory is a few N-vectors while a dimension is prepared, and then the lattices.
 
-    Arguments:
+    Args:
         q: the mixture; or its means (N, d) with
         variance: its variances (N, d).
     """
@@ -322,7 +322,8 @@ def _sign_changes(z: np.ndarray, value: np.ndarray) -> np.ndarray:
 def _roots(function, brackets: np.ndarray) -> np.ndarray:
     """One root in each bracket (4, R), by the Illinois method: sorted, accurate to about 1e-8 of the bracket.
 
-    That is enough: at a root the quantities wanted are stationary, so their error is its square.
+    That is enough: at a root the quantities wanted are stationary, so their error is its square. By hand, because
+    `scipy.optimize.elementwise.find_root` takes 1.8–2.1 times as long to the same accuracy.
     """
     low, high, f_low, f_high = (a.copy() for a in brackets)
     side = np.zeros(len(low))
