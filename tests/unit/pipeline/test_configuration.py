@@ -56,6 +56,11 @@ def test_linear_models_have_no_hidden_layers():
     assert check(sweep(architectures=["linear"]))[0]["training"]["hidden_sizes"] == []
 
 
+def test_posteriors_that_are_made_have_no_training():
+    made = check(sweep(datasets=["control_mixture"], architectures=["made"], latent_dims=[4]))
+    assert (made[0]["training"], made[0]["likelihood"]) == (None, "none")
+
+
 def test_the_same_model_twice_is_one_model():
     assert len(check(config(sweeps=[SWEEP, SWEEP]))) == 1
 
@@ -111,6 +116,8 @@ def test_external_posteriors_are_models_without_training():
         (sweep(datasets=["minst"]), "minst"),
         (sweep(datasets=[]), "datasets"),
         (sweep(datasets=["control_gaussian"], architectures=["linear"]), "gaussian"),
+        (sweep(architectures=["made"]), "kind `posteriors`"),
+        (sweep(datasets=["control_mixture"]), "the architecture made"),
         (sweep(training={"epoch": 1}), "unknown key epoch"),
         (config(experiment="a/b"), "experiment"),
         (config(experiment=""), "experiment"),
