@@ -159,7 +159,7 @@ def largest_cell(runs: pd.DataFrame) -> str:
 def range_over_cells(runs: pd.DataFrame) -> str:
     """The smallest and the largest of the cells' means, in words."""
     means = [cell["mean"] for cell in cell_summary(runs)]
-    return f"{len(means)} cells, {number(min(means))} to {number(max(means))}"
+    return f"{len(means)} cell{'s' * (len(means) > 1)}, {number(min(means))} to {number(max(means))}"
 
 
 def joined(*notes: str) -> str:

@@ -37,6 +37,7 @@ MEANINGS = {
     "refuted": "a limit that holds lies on the other side of the threshold",
     "inconclusive": "the limits do not decide",
     "reported": "a size without a threshold",
+    "not tested": "this experiment has nothing to measure it by",
 }
 
 
