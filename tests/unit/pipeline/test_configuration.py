@@ -56,7 +56,6 @@ def test_linear_models_have_no_hidden_layers():
     assert check(sweep(architectures=["linear"]))[0]["training"]["hidden_sizes"] == []
 
 
-<<<<<<< HEAD
 def test_a_variant_is_part_of_the_label_and_not_of_the_module():
     found = check(config(sweeps=[SWEEP, {**SWEEP, "variant": "customary", "training": {"regauge_once": True}}]))
     assert [cell["architecture"] for cell in found] == ["dense", "dense_customary"]
@@ -70,11 +69,11 @@ def test_settings_of_other_architectures_are_not_in_a_models_own():
         for sizes in ([8], [16])
     )
     assert one == other
-=======
+
+
 def test_posteriors_that_are_made_have_no_training():
     made = check(sweep(datasets=["control_mixture"], architectures=["made"], latent_dims=[4]))
     assert (made[0]["training"], made[0]["likelihood"]) == (None, "none")
->>>>>>> evidence
 
 
 def test_the_same_model_twice_is_one_model():
@@ -132,7 +131,6 @@ def test_external_posteriors_are_models_without_training():
         (sweep(datasets=["minst"]), "minst"),
         (sweep(datasets=[]), "datasets"),
         (sweep(datasets=["control_gaussian"], architectures=["linear"]), "gaussian"),
-<<<<<<< HEAD
         (sweep(variant="Customary"), "variant"),
         (sweep(variant="two_words"), "variant"),
         (config(training={"regauge_epochs": -1}), "regauge_epochs"),
@@ -142,10 +140,8 @@ def test_external_posteriors_are_models_without_training():
             sweep(datasets=["control_gaussian"], architectures=["conv"], training={"likelihood": "gaussian"}),
             "control_gaussian has no images",
         ),
-=======
         (sweep(architectures=["made"]), "kind `posteriors`"),
         (sweep(datasets=["control_mixture"]), "the architecture made"),
->>>>>>> evidence
         (sweep(training={"epoch": 1}), "unknown key epoch"),
         (config(experiment="a/b"), "experiment"),
         (config(experiment=""), "experiment"),
