@@ -54,6 +54,8 @@ def test_a_published_run_agrees_with_itself_until_a_number_is_changed(clone, too
     assert "models/digits/dense/latent_2/kl_1/seed_0/vae.safetensors" in manifest["run"]
     assert manifest["configuration"]["training"]["learning_rate"] == 0.001
     assert manifest["packages"]["torch"].startswith("2.")
+    assert manifest["numerics"]["mode"] == "portable"
+    assert [way["numerics"] for way in manifest["trained_with"]] == [manifest["numerics"]]
     time = manifest["run_time"]
     assert time["by_rule"]["train_vae"]["jobs"] == 3 and time["training_device"] == ["cpu"]
     assert 0 < time["wall_seconds"] <= time["job_seconds"] + 1
@@ -62,6 +64,7 @@ def test_a_published_run_agrees_with_itself_until_a_number_is_changed(clone, too
     project.run(*VERIFY)
     page = project.folder / "results/tiny/verification.md"
     assert "Result: identical\n" in page.read_text()
+    assert page.read_text().splitlines()[2].startswith("Your run agrees: all 3 models have the published bytes")
 
     table = folder / "tables/moments.csv"
     old = re.search(r"^tiny,digits.*$", table.read_text(), re.M).group(0)

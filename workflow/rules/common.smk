@@ -189,8 +189,12 @@ def training_settings(cell):
 
 
 def code(rule_name):
-    """The digest of a rule's script, of the library modules it imports and of the packages these import."""
-    return code_digest(SCRIPTS / f"{rule_name}.py")
+    """What computes a rule's files: a digest of its script with all library modules that this imports, and the numerics.
+
+    Snakemake runs a job again when this changes. (Of `cache_key`, which asks for inputs, it looks at no change.)
+    """
+    digest = code_digest(SCRIPTS / f"{rule_name}.py")
+    return f"{digest}, {config['numerics']} numerics"
 
 
 def cache_key(wildcards, input):
