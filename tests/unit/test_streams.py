@@ -12,10 +12,7 @@ from aggregated_posterior.streams import stream
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 SOURCES = sorted(path for path in SCRIPTS.rglob("*.py") if path.name != "streams.py")
 # Files that still make generators of their own; each line goes when its file draws from `stream`.
-PENDING = {
-    "auditing.py", "claims.py", "ladder.py", "samplers.py", "splits.py", "divergence.py", "training.py",
-    "compute_moments.py",
-}  # fmt: skip
+PENDING = {"ladder.py", "samplers.py"}
 
 
 def torch_normal(seed, shape):
@@ -94,7 +91,6 @@ def test_no_two_places_share_a_stream():
                 assert seen.setdefault(key, place) == place, f"{place} and {seen[key]} share the stream {key}"
 
 
-@pytest.mark.xfail("divergence.py" in PENDING, reason="the joint law still draws what users draw", strict=False)
 @pytest.mark.parametrize("user", USERS)
 @pytest.mark.parametrize("seed", range(2))
 def test_an_audit_of_data_made_with_the_same_seed_is_right(user, seed):
