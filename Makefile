@@ -12,7 +12,7 @@ export OPENBLAS_NUM_THREADS := 1
 export PATH := $(abspath $(BIN)):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev reproduce resume report site verify publish document test test-slurm test-faults test-fuzz test-processors benchmark format lock clean
+.PHONY: help install install-dev reproduce resume report site verify publish document test test-slurm test-faults test-processors test-ledger test-fuzz benchmark format lock clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -81,6 +81,10 @@ test-processors: install-dev ## The same bytes on an emulated Intel and an emula
 	@command -v qemu-x86_64 >/dev/null || apt-get install -y --no-install-recommends qemu-user || \
 	  { echo 'error: qemu-x86_64 is needed; install the package qemu-user (Debian, Ubuntu) as root'; exit 1; }
 	$(BIN)/pytest -m slow -s tests/processors
+
+# Some minutes on one core.
+test-ledger: install-dev ## How often the claims ledger errs, by simulation; writes docs/ledger_errors.md
+	PYTHONPATH=scripts $(BIN)/python -m tests.ledger.simulate
 
 benchmark: install-dev ## Time ours beside the customary way; writes tests/benchmark/RESULTS.md
 	$(BIN)/python tests/benchmark/make_table.py

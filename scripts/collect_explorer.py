@@ -5,13 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from aggregated_posterior.figures.explorer import CODES, latent_map, plate, shown_rungs
-from aggregated_posterior.generation.samplers import ladder
+from aggregated_posterior.figures.explorer import codes_by_sampler, latent_map, plate
 from aggregated_posterior.pipeline.scripting import script_log
-from aggregated_posterior.posterior.gauge import canonicalise
 from aggregated_posterior.posterior.splits import load_posteriors
 from aggregated_posterior.storage import read_arrays, read_table, write_json
-from aggregated_posterior.streams import stream
 
 
 def collect_explorer(
@@ -38,14 +35,7 @@ def collect_explorer(
         content["cells"].append({**key, "plate": plate(images), "curve": shown})
     for files, key in zip(maps, map_keys, strict=True):
         weights, metadata = read_arrays(files["vae"])
-        pair = load_posteriors(files["posteriors"])
-        canonical = pair.canonical()
-        q = canonicalise(pair.train, canonical)
-        rungs = ladder(components, seed)
-        codes = {
-            plain: canonical.invert(rungs[rung].fit(q).sample(CODES, stream(seed, "explorer", rung)))
-            for plain, rung in shown_rungs(list(rungs)).items()
-        }
+        codes = codes_by_sampler(load_posteriors(files["posteriors"]), components, seed)
         grid = read_table(files["density"])
         axis = np.unique(grid["z1"])
         about = {**key, "likelihood": metadata["model"]["likelihood"], "image_shape": shapes[str(key)]}

@@ -5,11 +5,11 @@ from collections.abc import Sequence
 import pandas as pd
 
 from aggregated_posterior.generation.judge import load_judge
-from aggregated_posterior.generation.ladder import Splits, score_ladder
+from aggregated_posterior.generation.ladder import Splits, image_decoder, score_ladder
 from aggregated_posterior.model.training import prepare_process
 from aggregated_posterior.model.vae import load_vae
 from aggregated_posterior.pipeline.scripting import script_log
-from aggregated_posterior.posterior.mixture import AggregatedPosterior
+from aggregated_posterior.posterior.splits import load_posteriors
 from aggregated_posterior.storage import read_arrays, write_arrays, write_table
 
 
@@ -24,6 +24,7 @@ def score_samplers(
     components: list[int],
     neighbours: int,
     plate_size: int,
+    draws: int | None,
     seed: int,
 ) -> None:
     """Write one row of scores per judge and sampler, and some images of each sampler.
@@ -33,19 +34,15 @@ def score_samplers(
         judges: Judge files; a judge is called by its seed.
         scores: Table to write.
         plates: Images to write, one array of bytes per sampler.
-        images: Images drawn by each sampler, and test images beside them; None takes as many as there are.
-        components: Numbers of components of the mixtures.
-        neighbours: k of precision, recall, density and coverage.
-        plate_size: Images of each sampler that are kept.
-        seed: Seed of everything drawn.
+        images, components, neighbours, plate_size, draws, seed: See `score_ladder`.
     """
     prepare_process()
     arrays, metadata = read_arrays(data, ["images_train", "images_test"])
-    q, _ = read_arrays(posteriors, ["mean_train", "variance_train", "mean_test", "variance_test"])
-    train, test = (AggregatedPosterior(q[f"mean_{split}"], q[f"variance_{split}"]) for split in ("train", "test"))
-    splits = Splits(arrays["images_train"], arrays["images_test"], metadata["maximum"], train, test)
+    q = load_posteriors(posteriors)
+    splits = Splits(arrays["images_train"], arrays["images_test"], metadata["maximum"], q.train, q.test)
     loaded = {header["seed"]: judge for judge, header in map(load_judge, judges)}
-    rows, images_kept = score_ladder(load_vae(vae)[0], splits, loaded, images, components, neighbours, plate_size, seed)
+    decoder = image_decoder(load_vae(vae)[0])
+    rows, images_kept = score_ladder(decoder, splits, loaded, images, components, neighbours, plate_size, draws, seed)
     write_table(scores, pd.DataFrame(rows))
     write_arrays(plates, images_kept)
 

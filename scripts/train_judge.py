@@ -9,16 +9,14 @@ from aggregated_posterior.pipeline.scripting import script_log
 from aggregated_posterior.storage import DataError, read_arrays
 
 
-def train_judge(
-    data: str, judge: str, epochs: int, batch_size: int, learning_rate: float, seed: int, minimum_accuracy: float
-) -> None:
+def train_judge(data: str, judge: str, seed: int, epochs: int = 20, minimum_accuracy: float = 0.9) -> None:
     """Train a judge on the training images and write it, with its accuracy on the test images.
 
     Args:
         data: Data file with labelled images.
         judge: Judge file to write; its metadata hold `accuracy` and `seed`.
-        epochs, batch_size, learning_rate: Passes, images per step, and Adam's first rate, which falls to zero.
         seed: Seed of the initial weights and of the order of the images.
+        epochs: Passes over the training images.
         minimum_accuracy: Share of test images that must be classified rightly for the features to be trusted.
 
     Raises:
@@ -35,8 +33,6 @@ def train_judge(
         metadata["classes"],
         seed,
         epochs,
-        batch_size,
-        learning_rate,
         on_epoch=lambda epoch, loss: print(f"epoch {epoch}/{epochs}: loss {loss:.4f} nats", file=sys.stderr),
     )
     share = accuracy(trained, arrays["images_test"], arrays["labels_test"], maximum)
@@ -44,7 +40,7 @@ def train_judge(
     if share < minimum_accuracy:
         raise DataError(
             f"{data}: judge {seed} has test accuracy {share:.4f}, below minimum_accuracy {minimum_accuracy}; "
-            "train it for more epochs, or lower minimum_accuracy"
+            f"change its epochs or minimum_accuracy in config/datasets.yaml, under {metadata['dataset']}: judge"
         )
     save_judge(judge, trained, {"accuracy": share, "seed": seed, "dataset": metadata["dataset"]})
 

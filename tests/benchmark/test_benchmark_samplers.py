@@ -13,7 +13,11 @@ import torch
 from sklearn.mixture import GaussianMixture
 from threadpoolctl import threadpool_limits
 
-from aggregated_posterior.generation.image_quality import precision_recall_density_coverage
+from aggregated_posterior.generation.image_quality import (
+    KernelSums,
+    kernel_distance,
+    precision_recall_density_coverage,
+)
 from aggregated_posterior.generation.judge import Judge
 from aggregated_posterior.generation.ladder import Splits, score_ladder
 from aggregated_posterior.model.vae import VAE
@@ -57,10 +61,15 @@ def test_ladder_of_one_model(benchmark):
     )
     model = VAE(784, d, [256, 64], "bernoulli").eval().requires_grad_(False)
     judges = {seed: Judge([28, 28], 10).eval().requires_grad_(False) for seed in range(3)}
+
+    @torch.no_grad()
+    def decoder(z: np.ndarray) -> torch.Tensor:
+        return model.decode(torch.from_numpy(z))
+
     rows, _ = benchmark.pedantic(
-        score_ladder, (model, splits, judges, None, [10, 100], 5, 10, 0), rounds=1, iterations=1
+        score_ladder, (decoder, splits, judges), {"draws": 1, "progress": False}, rounds=1, iterations=1
     )
-    assert len(rows) == 3 * 12
+    assert len(rows) == 3 * 17
     if not small:
         seconds = benchmark.stats.stats.median
         benchmark.extra_info["target_seconds"] = LADDER_SECONDS
@@ -69,10 +78,22 @@ def test_ladder_of_one_model(benchmark):
 
 @pytest.mark.benchmark(group="precision, recall, density, coverage", **CLOCK)
 def test_neighbour_measures(benchmark):
-    n = 500 if benchmark.disabled else 10_000
+    n = 500 if benchmark.disabled else 5000
     real, fake = np.random.default_rng(0).standard_normal((2, n, 64)).astype(np.float32)
     scores = benchmark.pedantic(precision_recall_density_coverage, (real, fake, 5), rounds=3)
     assert scores.coverage == pytest.approx(0.97, abs=0.05)
+
+
+@pytest.mark.benchmark(group="KID over all pairs", **CLOCK)
+@pytest.mark.parametrize("explicit", [True, False])
+def test_kernel_distance(benchmark, explicit):
+    n = 500 if benchmark.disabled else 5000
+    a, b = np.random.default_rng(0).standard_normal((2, n, 64)).astype(np.float32)
+    reference = KernelSums.of(b, explicit)
+    value, error = benchmark.pedantic(
+        lambda: kernel_distance(KernelSums.of(a, explicit), reference), rounds=3, iterations=1
+    )
+    assert abs(value) < 5 * error
 
 
 @pytest.mark.benchmark(group="mixture of 100 normal laws", **CLOCK)

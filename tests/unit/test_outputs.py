@@ -120,11 +120,8 @@ def test_captions_hold_restricted_settings_only(name):
         for key in re.findall(r'sweep\["(\w+)"\]', expression):
             # A data set's name is a key of the registry, and these are restricted.
             assert key == "datasets" or restricted(sweep[key]), key
-        # `active` is a sentence around a number, `verdicts` and `finding` are paths made of restricted names.
-        known = (
-            r'snakemake\.(params\.style\.\w+|params\.(active|verdicts)\b|config\["\w+"\]|'
-            r'output\.(finding|get\("finding"\)))'
-        )
+        # The verdicts' path holds the experiment's name, which is restricted; the rule for "active" holds a number.
+        known = r'snakemake\.(params\.(style\.\w+|verdicts|active)|config\["\w+"\]|output\.(finding|get\("finding"\)))'
         assert "snakemake" not in re.sub(known, "", expression), expression
 
 

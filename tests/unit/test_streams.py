@@ -11,8 +11,6 @@ from aggregated_posterior.streams import stream
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 SOURCES = sorted(path for path in SCRIPTS.rglob("*.py") if path.name != "streams.py")
-# Files that still make generators of their own; each line goes when its file draws from `stream`.
-PENDING = {"ladder.py", "samplers.py"}
 
 
 def torch_normal(seed, shape):
@@ -70,11 +68,7 @@ def test_own_generators_are_found():
     assert own_generators("def f(rng: np.random.Generator): return rng.random() + stream(0, 'f').random()") == []
 
 
-@pytest.mark.parametrize(
-    "path",
-    [pytest.param(path, marks=pytest.mark.xfail(strict=False) if path.name in PENDING else ()) for path in SOURCES],
-    ids=lambda path: path.stem,
-)
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.stem)
 def test_every_draw_comes_from_a_stream_with_a_key_of_its_own(path):
     assert own_generators(path.read_text(encoding="utf-8")) == []
 

@@ -38,7 +38,7 @@ def test_from_a_file_to_figures_and_verdicts(fresh):
     assert set(moments["architecture"]) == {"external"}
     assert len(list((results / "figures").glob("*.svg"))) == 11
     verdicts = {claim["id"]: claim["verdict"] for claim in json.loads((results / "claims.json").read_text())}
-    assert verdicts["C7"] == "supported"
+    assert verdicts["C0"] == "supported"
     assert fresh.plan() == {}
 
 

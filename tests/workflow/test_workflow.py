@@ -8,16 +8,17 @@ import pytest
 
 from .conftest import ROOT, TINY
 
-STATISTICS = {"compute_statistics": 3}
+STATISTICS = {"compute_statistics": 4}
 
 
 def test_the_tiny_experiment_reaches_figures_and_verdicts(finished):
     results = finished.folder / "results/tiny"
     claims = json.loads((results / "claims.json").read_text())
-    assert [claim["id"] for claim in claims] == "C0 C1 C2 C3 C4 C4β C5 C5s C6 C6k C7 C8".split()
+    assert [claim["id"] for claim in claims] == "C0 C1 C2 C2r C3 C4 C4β C5 C5s C6 C6k C6s M1 C8".split()
     for claim in claims:
-        assert {"id", "statement", "estimate", "low", "high", "threshold", "verdict", "cells"} <= set(claim)
-        assert claim["verdict"] in {"supported", "refuted", "inconclusive", "reported"}
+        assert {"id", "statement", "estimate", "low", "high", "threshold", "verdict", "cells", "size"} <= set(claim)
+        assert claim["verdict"] in {"supported", "refuted", "inconclusive", "reported", "not tested"}
+    assert {claim["id"]: claim["verdict"] for claim in claims}["C8"] == "supported", claims[-1]
     figures = {path.name for path in (results / "figures").iterdir()}
     rules = [path.stem.removeprefix("plot_") for path in (ROOT / "scripts").glob("plot_*.py")]
     assert len(rules) == 11
@@ -150,7 +151,7 @@ def test_a_bad_configuration_is_a_short_error_and_starts_nothing(fresh, old, new
 
 
 def test_a_failing_rule_prints_one_line_and_leaves_no_output(fresh):
-    fresh.edit(TINY, "minimum_accuracy: 0.2", "minimum_accuracy: 1.0")
+    fresh.edit("config/datasets.yaml", "minimum_accuracy: 0.95", "minimum_accuracy: 1.0")
     target = "results/tiny/judges/digits/judge_0.safetensors"
     done = fresh.run(target, "--cores", "1", "--configfile", TINY, check=False)
     output = done.stdout + done.stderr

@@ -145,6 +145,7 @@ def is_image(cell):
 
 TRAINED = [cell for cell in CELLS if cell["training"] is not None]
 CONTROL_CELLS = [cell for cell in TRAINED if not is_image(cell)]
+MADE_CELLS = [cell for cell in CELLS if cell["architecture"] == configuration.MADE]
 IMAGE_CELLS = [cell for cell in CELLS if is_image(cell)]
 JUDGED_CELLS = [
     cell for cell in IMAGE_CELLS if DATASETS[cell["dataset"]].get("classes")
@@ -278,7 +279,7 @@ def everything(wildcards):
     wanted = [
         *(f"claims.{suffix}" for suffix in ("json", "md", "html", "rst")),
         "index.html",
-        *(f"tables/{table}.csv" for table in [*COLLECTED, "controls"]),
+        *(f"tables/{table}.csv" for table in [*COLLECTED, "controls", "judges"]),
         *(f"figures/{name}.rst" for name in DRAWN),
         *(f"data/{dataset}.safetensors" for dataset in unique("dataset", TRAINED)),
         *(

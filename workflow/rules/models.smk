@@ -79,3 +79,23 @@ rule prepare_posteriors:
         latent_dim=lambda w: int(w.latent_dim),
     script:
         "../../scripts/prepare_posteriors.py"
+
+
+rule prepare_control_posteriors:
+    output:
+        posteriors=f"{MODEL}/posteriors.safetensors",
+    log:
+        "logs/{experiment}/prepare_control_posteriors/{dataset}_{architecture}_latent_{latent_dim}_kl_{kl_weight}_seed_{seed}.log",
+    wildcard_constraints:
+        architecture=configuration.MADE,
+    cache: True
+    conda:
+        "../../environment.yml"
+    resources:
+        mem_mb=500,
+        runtime=5,
+    params:
+        **keyed("prepare_control_posteriors"),
+        latent_dim=lambda w: int(w.latent_dim),
+    script:
+        "../../scripts/prepare_control_posteriors.py"

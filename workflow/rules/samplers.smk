@@ -1,7 +1,6 @@
 # Does the mismatch matter for generation? Judges, and the ladder of samplers that they score.
 #   needs  data/{dataset}.safetensors, vae.safetensors, posteriors.safetensors
 #   makes  judges/{dataset}/*.safetensors; samplers.csv, sample_plates.safetensors beside each model
-JUDGES = config["judges"]
 
 
 rule train_judge:
@@ -21,15 +20,7 @@ rule train_judge:
     params:
         **keyed("train_judge"),
         settings=lambda w: {
-            **{
-                key: JUDGES[key]
-                for key in (
-                    "epochs",
-                    "batch_size",
-                    "learning_rate",
-                    "minimum_accuracy",
-                )
-            },
+            **DATASETS[w.dataset].get("judge", {}),
             "seed": int(w.seed),
         },
     script:
@@ -43,7 +34,7 @@ rule score_samplers:
         data="results/{experiment}/data/{dataset}.safetensors",
         judges=expand(
             "results/{{experiment}}/judges/{{dataset}}/judge_{seed}.safetensors",
-            seed=JUDGES["seeds"],
+            seed=JUDGE_SEEDS,
         ),
     output:
         scores=f"{MODEL}/samplers.csv",

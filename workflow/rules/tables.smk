@@ -37,11 +37,12 @@ rule collect_tables:
 
 rule collect_controls:
     input:
-        models=model_files("moments.csv", CONTROL_CELLS),
+        trained=model_files("moments.csv", CONTROL_CELLS),
         data=[
             f"results/{EXPERIMENT}/data/{cell['dataset']}.safetensors"
             for cell in CONTROL_CELLS
         ],
+        made=model_files("moments.csv", MADE_CELLS),
     output:
         table=table_path("controls"),
     log:
@@ -51,17 +52,20 @@ rule collect_controls:
         "../../environment.yml"
     params:
         **keyed("collect_controls"),
-        cells=keys_of(CONTROL_CELLS),
-        decoder_variances=[
-            cell["training"]["decoder_variance"] for cell in CONTROL_CELLS
-        ],
+        models={
+            "trained_keys": keys_of(CONTROL_CELLS),
+            "made_keys": keys_of(MADE_CELLS),
+            "decoder_variances": [
+                cell["training"]["decoder_variance"] for cell in CONTROL_CELLS
+            ],
+        },
     script:
         "../../scripts/collect_controls.py"
 
 
 rule check_claims:
     input:
-        **tables("moments", "divergence", "samplers", "controls"),
+        **tables("moments", "divergence", "samplers", "controls", "losses"),
     output:
         claims="results/{experiment}/claims.json",
         text=report(

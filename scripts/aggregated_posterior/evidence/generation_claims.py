@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 
 from .limits import mean_over_cells, one_sided
-from .runs import Evidence, by_cell, joined, left_out, no_runs, range_over_cells
+from .runs import Evidence, by_cell, cell_numbers, joined, left_out, range_over_cells
 from .shares import SHAPE_AND_DEPENDENCE, WITH_SCALE, mean_over_judges, removable, shapley
-from .tables import CELL, RUN, variant
+from .tables import RUN, variant
 from .training_claims import CUSTOMARY
 from .verdicts import Verdict, all_hold, decide, part
 
@@ -33,19 +34,19 @@ def ratio_by_run(numerator: pd.Series, denominator: pd.Series) -> tuple[pd.DataF
     Args:
         numerator, denominator: Per run, with the index `RUN`.
     """
-    table = pd.DataFrame({"numerator": numerator, "denominator": denominator}).reset_index()
-    kept, dropped = [no_runs()], 0
-    for _, own in table.groupby(CELL, sort=True):
-        mean = own["denominator"].mean()
-        least = one_sided(own["denominator"].to_numpy())[0] if len(own) > 1 else mean
-        if not least > 0:
+    runs = numerator.index.to_frame(index=False)
+    numbers, above, below = cell_numbers(runs), numerator.to_numpy(), denominator.to_numpy()
+    values, dropped = np.full(len(runs), np.nan), 0
+    for number in range(numbers.max() + 1):
+        own = numbers == number
+        mean = below[own].mean()
+        if not (one_sided(below[own])[0] if own.sum() > 1 else mean) > 0:
             dropped += 1
             continue
-        ratio = own["numerator"].mean() / mean
-        kept.append(own[RUN].assign(value=ratio + (own["numerator"] - ratio * own["denominator"]) / mean))
+        ratio = above[own].mean() / mean
+        values[own] = ratio + (above[own] - ratio * below[own]) / mean
     note = f"{dropped} cells left out: penalty not above 0" if dropped else ""
-    kept = kept[1:] or kept
-    return pd.concat(kept, ignore_index=True), note
+    return runs.assign(value=values)[~np.isnan(values)].reset_index(drop=True), note
 
 
 def distances(evidence: Evidence, score: str, rungs: set[str]) -> tuple[pd.DataFrame, str]:

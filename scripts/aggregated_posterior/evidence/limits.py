@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-# Of every limit of a maximum or of a share, and of both limits of an interval of a mean together.
+# Probability that an interval misses, both sides together.
 LEVEL = 0.05
 
 
@@ -75,9 +75,11 @@ def largest_of_cells(cells: Sequence[np.ndarray], level: float = LEVEL, statemen
     """Limits of the largest of the cells' means, without an interval of the maximum itself.
 
     The largest mean lies below a threshold if every cell's does: the upper limit is the largest of the cells' own
-    one-sided upper limits at `level` (an intersection–union test, Berger 1982; no correction, since all must hold). It
-    lies above if some cell's does: the lower limit is the largest of the cells' lower limits at `level`/cells
-    (Bonferroni). So each limit fails with probability `level` at most, however many cells are tied.
+    one-sided upper limits (an intersection–union test, Berger 1982; no correction, since all must hold). It lies above
+    if some cell's does: the lower limit is the largest of the cells' lower limits at `level`/cells (Bonferroni). So
+    each limit fails with probability `level` at most, however many cells are tied. Upper limits are taken at half the
+    level, because a run's value is often itself a maximum and hence skewed: where five such values happen to be small,
+    their spread is small as well, and limits at the full level fail in 8 % of simulations (variation 30 %).
 
     Args:
         cells: For every cell the values of its runs.
@@ -90,12 +92,12 @@ def largest_of_cells(cells: Sequence[np.ndarray], level: float = LEVEL, statemen
     if not cells:
         return UNKNOWN
     lows = [one_sided(values, level / (len(cells) * statements))[0] for values in cells]
-    highs = [one_sided(values, level)[1] for values in cells]
+    highs = [one_sided(values, level / 2)[1] for values in cells]
     return Limits(float(max(np.mean(values) for values in cells)), float(np.max(lows)), float(np.max(highs)))
 
 
 def share(successes: np.ndarray, totals: np.ndarray, cells: np.ndarray, level: float = LEVEL) -> Limits:
-    """A share of all counted things, with one-sided limits of Wilson's form (Wilson 1927) for things that share a run.
+    """A share of all counted things, with two-sided limits of Wilson's form (Wilson 1927) for things that share a run.
 
     Latent dimensions of one run are not independent, so the count N is divided by the design effect, the ratio of the
     variance between the runs of a cell to the binomial one (Kish 1965), at least 1. Where the share is 0 or 1 nothing
@@ -106,7 +108,7 @@ def share(successes: np.ndarray, totals: np.ndarray, cells: np.ndarray, level: f
         successes: Number of things that have the property, per run.
         totals: Number of things, per run.
         cells: Number of the run's cell.
-        level: Probability that one of the two limits is wrong.
+        level: Probability that the interval misses the share, both sides together.
 
     Returns:
         The share and its two limits; NaN limits where no cell has two runs.
@@ -128,7 +130,7 @@ def share(successes: np.ndarray, totals: np.ndarray, cells: np.ndarray, level: f
             variance += len(own) * np.var(own, ddof=1)
     binomial = count * p * (1 - p)
     effective = count / max(1.0, variance / binomial) if binomial > 0 else float(len(totals))
-    low, high = wilson(p, effective, float(stats.t.ppf(1 - level, freedom)))
+    low, high = wilson(p, effective, float(stats.t.ppf(1 - level / 2, freedom)))
     return Limits(p, low, high)
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from ..storage import DataError, read_json
 from ..text import for_html, for_markdown, for_rest
 from .limits import Limits
 
@@ -94,6 +96,31 @@ def verdict_table(verdicts: Sequence[Verdict]) -> pd.DataFrame:
         for verdict in verdicts
     ]
     return pd.DataFrame(rows)
+
+
+def across_experiments(published: str | Path) -> pd.DataFrame:
+    """Every claim in every published experiment: a row per claim, a column per experiment, verdict and size in each.
+
+    Args:
+        published: The folder of published results, with one `{experiment}/claims.json` per experiment.
+
+    Raises:
+        DataError: No experiment is published, or one by an edition of the ledger without sizes.
+    """
+    paths = sorted(Path(published).glob("*/claims.json"))
+    if not paths:
+        raise DataError(f"{published}: has no */claims.json; publish an experiment first")
+    columns, statements = {}, {}
+    for path in paths:
+        claims = read_json(path)
+        if any("size" not in claim for claim in claims):
+            raise DataError(f"{path}: has claims without a size; publish the experiment again")
+        columns[path.parent.name] = {claim["id"]: f"**{claim['verdict']}**: {claim['size']}" for claim in claims}
+        statements |= {claim["id"]: claim["statement"] for claim in claims}
+    table = pd.DataFrame({"claim": list(statements), "statement": list(statements.values())})
+    for name, cells in columns.items():
+        table[name] = [cells.get(claim, "–") for claim in statements]
+    return table
 
 
 def markdown(table: pd.DataFrame) -> str:

@@ -14,7 +14,11 @@ from typing import Any
 
 import numpy as np
 
+from ..generation.samplers import ladder
+from ..posterior.gauge import canonicalise
+from ..posterior.splits import Posteriors
 from ..storage import DataError
+from ..streams import stream
 
 # What a reader presses or looks at, and the rung of the ladder behind it, from nothing of Q(z) to all of it.
 PLAIN_NAMES = {
@@ -84,6 +88,17 @@ def decoder_layers(weights: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
         }
         for n in order
     ]
+
+
+def codes_by_sampler(posteriors: Posteriors, components: Sequence[int], seed: int) -> dict[str, np.ndarray]:
+    """`CODES` codes (n, d) of each shown sampler, in the decoder's own coordinates, by plain name."""
+    canonical = posteriors.canonical()
+    q = canonicalise(posteriors.train, canonical)
+    rungs = ladder(components, seed)
+    return {
+        plain: canonical.invert(rungs[rung].fit(q).sample(CODES, stream(seed, "explorer", rung)))
+        for plain, rung in shown_rungs(list(rungs)).items()
+    }
 
 
 def density_map(log_density: np.ndarray, axis: np.ndarray) -> dict[str, Any]:

@@ -152,7 +152,9 @@ def kurtosis_by_kl_weight(
     """
     with drawing(style) as settings:
         rows = chosen_rows(image_rows(moments), settings)
-        controls = None if controls is None or controls.empty else tidy(controls)
+        # Of the controls that were trained: for others no KL weight matters.
+        controls = tidy(controls[controls["architecture"] == "linear"]) if controls is not None else pd.DataFrame()
+        controls = None if controls.empty else controls
         # A latent size without any active dimension has nothing to say here.
         groups = [(label, group) for label, group in latent_groups(rows) if group["active"].any()]
         count = len(groups) + (controls is not None)

@@ -67,6 +67,14 @@ def _law_panel(axis: Axes, moments: pd.DataFrame, settings: Mapping[str, Any]) -
 _SMALLEST = 1e-4
 
 
+def _log_ticks(axis: Axes) -> None:
+    """Make y logarithmic, with ticks as people write them."""
+    axis.set_yscale("log")
+    axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.yaxis.set_minor_formatter(NullFormatter())
+
+
 def _residual_panel(axis: Axes, moments: pd.DataFrame, settings: Mapping[str, Any]) -> None:
     """Draw the largest raw |E z² − 1| of each run: re-gauged training (discs) beside customary training (squares)."""
     weights, margin = weights_of(moments), settings["moment_margin"]
@@ -84,7 +92,7 @@ def _residual_panel(axis: Axes, moments: pd.DataFrame, settings: Mapping[str, An
                     mfc="white" if customary else kl_colour(weight, settings),
                 )  # fmt: skip
     axis.axhline(margin, color="black", lw=0.8, ls="--")
-    axis.set_yscale("log")
+    _log_ticks(axis)
     weight_axis(axis, weights)
     axis.set(ylabel="largest |E[z²] − 1| of a run, raw", title=f"what training leaves ({settings['split']})")
     if raw.empty:
@@ -110,7 +118,7 @@ def _training_panel(axis: Axes, training: pd.DataFrame, settings: Mapping[str, A
         style = (0, (3, 1.5)) if is_customary(run).any() else "solid"
         axis.plot(run["epoch"], run["gauge_residual"].clip(lower=_SMALLEST), color=colour, lw=0.7, ls=style, alpha=0.7)
     axis.axhline(settings["moment_margin"], color="black", lw=0.8, ls="--")
-    axis.set_yscale("log")
+    _log_ticks(axis)
 
 
 def variance_law(
@@ -137,10 +145,6 @@ def variance_law(
         _law_panel(axes[0], rows, settings)
         _residual_panel(axes[1], both, settings)
         _training_panel(axes[2], history, settings)
-        for axis in axes[1:]:
-            axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-            axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-            axis.yaxis.set_minor_formatter(NullFormatter())
         handles = kl_handles(weights_of(rows), settings)
         handles += [
             Line2D([], [], marker="o", ls="", mfc="none", mec=GREY, ms=4, label="inactive"),

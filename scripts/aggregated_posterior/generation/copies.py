@@ -6,7 +6,7 @@ import numpy as np
 from scipy.linalg import eigh
 
 from ..storage import DataError
-from .neighbours import squared_distances
+from .neighbours import nearest_squared
 
 # Squared distances that differ by less than this part of the data's variance (the mean square distance of an image from
 # the centre) are the same. Single precision leaves about 10⁻⁶ of it.
@@ -70,12 +70,13 @@ class CopyDetector:
             raise DataError("the copy rate needs at least one generated image")
         queries = self._project(np.asarray(pixels).reshape(len(pixels), -1), 1.0)
         squares = np.einsum("nd,nd->n", queries, queries)
-        copied = np.empty(len(queries), np.float64)
-        for rows, distances in squared_distances(queries, squares, self.points, self.squares, 32):
-            train, test = distances[:, : self.n_train].min(1), distances[:, self.n_train :].min(1)
-            # The same picture in both splits is no evidence either way: a tie counts as the null's probability.
-            tie = np.abs(train - test) <= self.tie
-            copied[rows] = np.where(tie, self.null, np.where(train < test, 1.0, 0.0))
+        train, test = (
+            nearest_squared(queries, squares, self.points[split], self.squares[split])
+            for split in (slice(self.n_train), slice(self.n_train, None))
+        )
+        # The same picture in both splits is no evidence either way: a tie counts as the null's probability.
+        tie = np.abs(train - test) <= self.tie
+        copied = np.where(tie, self.null, np.where(train < test, 1.0, 0.0))
         return float((copied.mean() - self.null) / (1 - self.null))
 
     @property

@@ -1,4 +1,8 @@
-"""How near generated images are to real ones, measured on features (N, D) of both; sums are taken in float64."""
+"""How near generated images are to real ones, measured on features (N, D) of both; sums are taken in float64.
+
+What is needed of a set of features is prepared once, as `NormalLaw`, `KernelSums` and `Neighbourhoods`, so that real
+images which serve as reference for many samplers are gone through once. Every function takes plain features too.
+"""
 
 from __future__ import annotations
 
@@ -9,19 +13,50 @@ import numpy as np
 from ..storage import DataError
 from .neighbours import ALLOWANCE, Neighbourhoods, as_features, squared_distances
 
-# Independent parts of the data from which the error of KID is taken.
-PARTS = 10
-# Up to so many rows every pair of points enters KID; above, pairs within a part do, which costs a tenth.
-ALL_PAIRS = 2000
+# Parts of a set from which the error of KID is taken.
+PARTS = 5
+# Points whose products of coordinates are held at once: 2080 products of 64 coordinates take 2 MB.
+PRODUCT_BLOCK = 250
 
 
-def frechet_distance(features_a: np.ndarray, features_b: np.ndarray) -> float:
+@dataclass(frozen=True)
+class NormalLaw:
+    """Mean and covariance of a set of features, all that the Fréchet distance takes from it.
+
+    Args:
+        features: (N, D) float64.
+        mean: (D,).
+        factor: (min(N, D), D), whose factorᵀ factor is the covariance (with N − 1): the triangle of a QR
+            decomposition of the centred features, exact for degenerate covariances too.
+    """
+
+    features: np.ndarray
+    mean: np.ndarray
+    factor: np.ndarray
+
+    @classmethod
+    def of(cls, features: np.ndarray) -> NormalLaw:
+        """Take mean and covariance of `features` (N, D), at least two rows."""
+        (features,) = as_features(features, minimum=2)
+        mean = features.mean(0)
+        return cls(features, mean, np.linalg.qr(features - mean, mode="r") / np.sqrt(len(features) - 1))
+
+    @property
+    def trace(self) -> float:
+        """Sum of the variances."""
+        return float(np.square(self.factor).sum())
+
+
+def frechet_distance(features_a: np.ndarray | NormalLaw, features_b: np.ndarray | NormalLaw) -> float:
     """Squared Fréchet distance between normal laws with the features' means and covariances.
 
-    ‖m_a − m_b‖² + tr S_a + tr S_b − 2 tr (S_a^½ S_b S_a^½)^½  (Heusel et al. 2017). The last trace is the sum
-    of the singular values of S_a^½ S_b^½, with square roots from symmetric eigendecompositions: unlike a
-    general matrix square root this is exact for degenerate covariances, hence for fewer samples than features
-    too.
+    ‖m_a − m_b‖² + tr S_a + tr S_b − 2 tr (S_a^½ S_b S_a^½)^½  (Heusel et al. 2017). With S = RᵀR the last trace is the
+    sum of the singular values of R_a R_bᵀ: unlike a general matrix square root this is exact for degenerate
+    covariances, hence for fewer samples than features too.
+
+    From finite samples the distance is too large, by about c/N of either set, with c larger for wider laws (Chong and
+    Forsyth 2020). Compare distances only between sets of equal sizes, and small ones with `kernel_distance`, which
+    has no bias.
 
     Args:
         features_a: (N, D), at least two rows.
@@ -30,58 +65,137 @@ def frechet_distance(features_a: np.ndarray, features_b: np.ndarray) -> float:
     Returns:
         The distance in squared units of the features; 0 or more.
     """
-    features_a, features_b = as_features(features_a, features_b, minimum=2)
-    roots, covariances = [], []
-    for features in (features_a, features_b):
-        covariance = np.atleast_2d(np.cov(features, rowvar=False))
-        values, vectors = np.linalg.eigh(covariance)
-        roots.append(vectors * np.sqrt(np.maximum(values, 0)) @ vectors.T)
-        covariances.append(covariance)
-    overlap = np.linalg.svd(roots[0] @ roots[1], compute_uv=False).sum()
-    shift = np.square(features_a.mean(0) - features_b.mean(0)).sum()
+    a, b = _laws(features_a, features_b)
+    overlap = np.linalg.svd(a.factor @ b.factor.T, compute_uv=False).sum()
     # Rounding can leave −10⁻¹⁵ where the laws are the same.
-    return float(max(shift + np.trace(covariances[0]) + np.trace(covariances[1]) - 2 * overlap, 0.0))
+    return float(max(np.square(a.mean - b.mean).sum() + a.trace + b.trace - 2 * overlap, 0.0))
 
 
-def kernel_distance(features_a: np.ndarray, features_b: np.ndarray, rng: np.random.Generator) -> tuple[float, float]:
-    """KID: the unbiased squared MMD under the kernel (xᵀy/D + 1)³, and its standard error (Bińkowski et al. 2018).
+def frechet_error(features_a: np.ndarray | NormalLaw, features_b: np.ndarray | NormalLaw) -> float:
+    """Standard error of `frechet_distance`, both sets being samples, by its influence function.
 
-    Both sets are shuffled and cut into ten parts that share no row. Above 2000 rows the estimate is the mean over the
-    parts, which are independent, and its error their standard deviation over √10. (The customary random subsets
-    overlap, and their spread is no standard error.) Smaller sets cannot spare the pairs across parts: all are used,
-    and the error is the jackknife's, which leaves out one part at a time. An unbiased estimate can be negative.
+    A point x of set a, with c = x − m_a, moves the distance by (1/N)·IF(x) to first order,
+
+        IF(x) = 2 cᵀ(m_a − m_b) + cᵀc − tr S_a − (cᵀTc − tr T S_a),
+
+    where T is the linear map of the optimal transport, T S_a T = S_b (the derivative by S_a is I − T; Takatsu 2011).
+    Set b likewise; the error is √(Var IF_a/N + Var IF_b/M). Where the two laws are the same this first order
+    vanishes, and with it the error.
+    """
+    a, b = _laws(features_a, features_b)
+    left, overlap, right = np.linalg.svd(a.factor @ b.factor.T, full_matrices=False)
+    # A direction in which the laws share nothing adds nothing to the overlap.
+    root = np.sqrt(np.where(overlap > 1e-10 * overlap.max(initial=0), overlap, np.inf))
+    variance = 0.0
+    # T_ab = R_bᵀ V Σ⁻¹ Vᵀ R_b, so that cᵀTc is a sum of squares.
+    for x, other, axes in ((a, b, right), (b, a, left.T)):
+        centred = x.features - x.mean
+        transported = centred @ (axes @ other.factor / root[:, None]).T
+        influence = 2 * centred @ (x.mean - other.mean)
+        influence += np.einsum("nd,nd->n", centred, centred) - np.einsum("nd,nd->n", transported, transported)
+        variance += influence.var() / len(influence)
+    return float(np.sqrt(variance))
+
+
+@dataclass(frozen=True)
+class KernelSums:
+    """A set of features in parts, ready for sums of the kernel k(x, y) = (xᵀy/D + 1)³ over all pairs of points.
+
+    k is the scalar product of explicit features, k(x, y) = φ(x)ᵀφ(y) with φ(x) = (1, √3 x/√D, √3 x⊗x/D, x⊗x⊗x/D√D),
+    so that the sum over all pairs of two parts is Σφ(x)ᵀΣφ(y): linear in the number of points, where a product for
+    each pair is quadratic. For few points in many dimensions the pairs are the faster way.
 
     Args:
-        features_a, features_b: (N, D) and (M, D), at least twenty rows each; the larger set is cut to the smaller.
-        rng: Shuffles the rows.
+        features: (N, D) float64.
+        ends: (parts + 1,) where parts begin and end.
+        mapped: (parts, L) sums of φ over each part, or None where pairs are faster.
+        within: (parts, parts) sums of the kernel over pairs of points of two parts, without a point and itself.
+    """
+
+    features: np.ndarray
+    ends: np.ndarray
+    mapped: np.ndarray | None
+    within: np.ndarray
+
+    @classmethod
+    def of(cls, features: np.ndarray, explicit: bool | None = None) -> KernelSums:
+        """Prepare `features` (N, D), at least ten rows, in random order, for each part is to be a sample.
+
+        Args:
+            features: The set.
+            explicit: Use φ; None does so where it is faster.
+        """
+        (features,) = as_features(features, minimum=2 * PARTS)
+        n, d = features.shape
+        ends = np.linspace(0, n, PARTS + 1).astype(int)
+        explicit = n > d * d / 2 if explicit is None else explicit
+        if explicit:
+            mapped = np.array([_mapped(features[a:b]) for a, b in zip(ends, ends[1:], strict=False)])
+            within = mapped @ mapped.T
+        else:
+            mapped, within = None, _pair_sums(features, ends, features, ends)
+        itself = _kernel(np.einsum("nd,nd->n", features, features), d)
+        return cls(features, ends, mapped, within - np.diag(np.add.reduceat(itself, ends[:-1])))
+
+    @property
+    def sizes(self) -> np.ndarray:
+        """(parts,) points in each part."""
+        return np.diff(self.ends)
+
+    def across(self, other: KernelSums) -> np.ndarray:
+        """Sums of the kernel over pairs of a point of this set and one of `other`, (parts, parts)."""
+        if self.mapped is not None and other.mapped is not None:
+            return self.mapped @ other.mapped.T
+        return _pair_sums(self.features, self.ends, other.features, other.ends)
+
+
+def kernel_distance(features_a: np.ndarray | KernelSums, features_b: np.ndarray | KernelSums) -> tuple[float, float]:
+    """KID: the unbiased squared MMD under the kernel (xᵀy/D + 1)³, and its standard error (Bińkowski et al. 2018).
+
+    Every pair of points is used. Both sets are cut into five parts, and the error is the jackknife's, which leaves out
+    one part of both sets at a time. (The customary random subsets overlap, and their spread is no standard error.) An
+    unbiased estimate can be negative.
+
+    Args:
+        features_a, features_b: (N, D) and (M, D), at least ten rows each, in random order.
 
     Returns:
         (KID, its standard error).
     """
-    features_a, features_b = as_features(features_a, features_b, minimum=2 * PARTS)
-    size = min(len(features_a), len(features_b)) // PARTS
-    a, b = (
-        features[rng.permutation(len(features))[: size * PARTS]].reshape(PARTS, size, -1)
-        for features in (features_a, features_b)
-    )
-    if size * PARTS > ALL_PAIRS:
-        values = np.array([_unbiased_mmd(*_kernel_sums(x[None], y[None]), size) for x, y in zip(a, b, strict=True)])
-        return float(values.mean()), float(values.std(ddof=1) / np.sqrt(PARTS))
-    within, across = _kernel_sums(a, b)
-    kept = [np.delete(np.arange(PARTS), part) for part in range(PARTS)]
-    values = np.array([_unbiased_mmd(within[np.ix_(k, k)], across[np.ix_(k, k)], size) for k in kept])
+    if not (isinstance(features_a, KernelSums) or isinstance(features_b, KernelSums)):
+        features_a, features_b = as_features(features_a, features_b, minimum=2 * PARTS)
+    a, b = (x if isinstance(x, KernelSums) else KernelSums.of(x) for x in (features_a, features_b))
+    across = a.across(b)
+
+    def unbiased(kept: np.ndarray) -> float:
+        value = 0.0
+        for x in (a, b):
+            n = x.sizes[kept].sum()
+            value += x.within[np.ix_(kept, kept)].sum() / (n * (n - 1))
+        return float(value - 2 * across[np.ix_(kept, kept)].sum() / (a.sizes[kept].sum() * b.sizes[kept].sum()))
+
+    every = np.arange(PARTS)
+    values = np.array([unbiased(np.delete(every, part)) for part in every])
     error = np.sqrt((PARTS - 1) / PARTS * np.square(values - values.mean()).sum())
-    return _unbiased_mmd(within, across, size), float(error)
+    return unbiased(every), float(error)
 
 
 @dataclass(frozen=True)
 class Manifold:
-    """Overlap of two sets of points: shares in [0, 1], except density, which has mean 1 for equal laws."""
+    """Overlap of two sets of points: shares in [0, 1], except density, which has mean 1 for equal laws.
+
+    The errors are those of a mean over the points that are counted, the other set's balls being given; that of the
+    density, a mean over pairs, holds what either set contributes.
+    """
 
     precision: float
     recall: float
     density: float
     coverage: float
+    precision_se: float
+    recall_se: float
+    density_se: float
+    coverage_se: float
 
 
 def precision_recall_density_coverage(
@@ -106,21 +220,25 @@ def precision_recall_density_coverage(
         real, fake = as_features(real, fake)
         real = Neighbourhoods.of(real, neighbours)
     fake_balls = Neighbourhoods.of(fake, real.neighbours, real.centre)
-    rim_fake = fake_balls.radii + 2 * ALLOWANCE * fake_balls.squares
-    rim_real = real.radii + 2 * ALLOWANCE * real.squares
-    meets = np.zeros(len(fake), np.int64)
-    covered, recalled = np.empty(len(real.points), bool), np.empty(len(real.points), bool)
+    rim_fake = (fake_balls.radii + 2 * ALLOWANCE * fake_balls.squares).astype(np.float32)
+    rim_real = (real.radii + 2 * ALLOWANCE * real.squares).astype(np.float32)
+    meets, holds = np.zeros(len(fake), np.int64), np.empty(len(real.points), np.int64)
+    recalled = np.empty(len(real.points), bool)
+    inside: np.ndarray | None = None
     for rows, distances in squared_distances(real.points, real.squares, fake_balls.points, fake_balls.squares):
-        inside = distances <= rim_real[rows, None]
-        meets += np.count_nonzero(inside, axis=0)
-        covered[rows] = inside.any(1)
-        recalled[rows] = (distances <= rim_fake).any(1)
-    return Manifold(
-        precision=float((meets > 0).mean()),
-        recall=float(recalled.mean()),
-        density=float(meets.mean() / real.neighbours),
-        coverage=float(covered.mean()),
-    )
+        # One array of marks for all blocks; fresh memory for each would cost more than the comparison.
+        inside = np.empty(distances.shape, bool) if inside is None else inside[: len(distances)]
+        np.less_equal(distances, rim_real[rows, None], out=inside)
+        # A block has fewer than 256 rows, so that a byte counts them.
+        meets += np.add.reduce(inside.view(np.uint8), axis=0, dtype=np.uint8)
+        holds[rows] = [np.count_nonzero(ball) for ball in inside]
+        np.less_equal(distances, rim_fake, out=inside)
+        recalled[rows] = inside.any(1)
+    counted = {"precision": meets > 0, "recall": recalled, "density": meets / real.neighbours, "coverage": holds > 0}
+    errors = {f"{name}_se": float(values.std() / np.sqrt(len(values))) for name, values in counted.items()}
+    by_ball = holds.std() * np.sqrt(len(holds)) / (real.neighbours * len(meets))
+    errors["density_se"] = float(np.hypot(errors["density_se"], by_ball))
+    return Manifold(**{name: float(values.mean()) for name, values in counted.items()}, **errors)
 
 
 def class_balance(predicted: np.ndarray, reference: np.ndarray, classes: int) -> float:
@@ -144,23 +262,47 @@ def class_balance(predicted: np.ndarray, reference: np.ndarray, classes: int) ->
     return float(np.minimum(*shares).sum())
 
 
-def _kernel_sums(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Sums of the kernel between parts of `a` and `b` (parts, size, D): within both sets together, and across them.
+def _laws(features_a: np.ndarray | NormalLaw, features_b: np.ndarray | NormalLaw) -> tuple[NormalLaw, NormalLaw]:
+    if not (isinstance(features_a, NormalLaw) or isinstance(features_b, NormalLaw)):
+        features_a, features_b = as_features(features_a, features_b, minimum=2)
+    a, b = (x if isinstance(x, NormalLaw) else NormalLaw.of(x) for x in (features_a, features_b))
+    return a, b
 
-    A point's kernel with itself is left out. Both results are (parts, parts).
+
+def _kernel(products: np.ndarray, width: int) -> np.ndarray:
+    kernel = products / width + 1
+    return kernel * kernel * kernel
+
+
+def _pair_sums(a: np.ndarray, ends_a: np.ndarray, b: np.ndarray, ends_b: np.ndarray) -> np.ndarray:
+    """Sums of the kernel over all pairs of points of two parts, (parts of a, parts of b), pair by pair."""
+    sums = [
+        np.add.reduceat(_kernel(a[start:stop] @ b.T, a.shape[1]).sum(0), ends_b[:-1])
+        for start, stop in zip(ends_a, ends_a[1:], strict=False)
+    ]
+    return np.array(sums)
+
+
+def _mapped(x: np.ndarray) -> np.ndarray:
+    """Σ_n φ(x_n), (L,), of points `x` (n, D).
+
+    Of the symmetric products x_i x_j those with i ≤ j are formed, times √2 where i < j, which leaves scalar products
+    of φ as they are. They are float32, whose roundings of single points average out; sums over blocks are float64.
     """
-    parts, size, width = a.shape
-
-    def sums(x: np.ndarray, y: np.ndarray, same: bool) -> np.ndarray:
-        kernel = x.reshape(-1, width) @ y.reshape(-1, width).T / width + 1
-        kernel = kernel * kernel * kernel
-        if same:
-            np.fill_diagonal(kernel, 0.0)
-        return kernel.reshape(parts, size, parts, size).sum((1, 3))
-
-    return sums(a, a, True) + sums(b, b, True), sums(a, b, False)
-
-
-def _unbiased_mmd(within: np.ndarray, across: np.ndarray, size: int) -> float:
-    rows = len(within) * size
-    return float(within.sum() / (rows * (rows - 1)) - 2 * across.sum() / rows**2)
+    n, d = x.shape
+    starts = np.concatenate([[0], np.cumsum(np.arange(d, 0, -1))])
+    products = np.empty((starts[-1], min(n, PRODUCT_BLOCK)), np.float32)
+    third = np.zeros((starts[-1], d))
+    for start in range(0, n, PRODUCT_BLOCK):
+        block = x[start : start + PRODUCT_BLOCK].astype(np.float32)
+        columns = np.ascontiguousarray(block.T)
+        doubled = columns * np.float32(np.sqrt(2))
+        part = products[:, : len(block)]
+        for i in range(d):
+            np.multiply(columns[i], doubled[i:], out=part[starts[i] : starts[i + 1]])
+        part[starts[:-1]] = columns * columns
+        third += part @ block
+    second = (x.T @ x)[np.triu_indices(d)] * np.where(np.equal(*np.triu_indices(d)), 1, np.sqrt(2))
+    return np.concatenate(
+        [[n], np.sqrt(3 / d) * x.sum(0), np.sqrt(3) / d * second, d**-1.5 * third.ravel()], dtype=np.float64
+    )

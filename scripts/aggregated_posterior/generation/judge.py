@@ -62,19 +62,47 @@ class Judge(nn.Module):
         """Class scores (B, classes) of pixels `x` (B, P) in [0, 1]."""
         return self.scores(self.hidden(x))
 
-    @torch.no_grad()
-    def judge(self, pixels: np.ndarray | Tensor, block_size: int = 1000) -> tuple[np.ndarray, np.ndarray]:
+    def judge(self, pixels: np.ndarray | Tensor) -> tuple[np.ndarray, np.ndarray]:
         """Features float32 (N, 64) and predicted classes int64 (N,) of `pixels` (N, P) in [0, 1].
 
         The features are scaled so that their 64 variances over the training images have mean 1; a Fréchet distance is
         therefore in the same unit for every judge.
         """
-        features, classes = [], []
-        for block in torch.as_tensor(pixels).split(block_size):
-            hidden = self.hidden(block.float())
-            features.append(hidden / self.feature_scale)
-            classes.append(self.scores(hidden).argmax(1))
-        return torch.cat(features).numpy(), torch.cat(classes).numpy()
+        return judge_together([self], pixels)[0]
+
+
+@torch.no_grad()
+def judge_together(
+    judges: Sequence[Judge], pixels: np.ndarray | Tensor, block_size: int = 250
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """What each judge's `judge` gives, in one pass over `pixels` (N, P): half the time of three passes.
+
+    The first convolution's filters, side by side, meet an image once; the second one works in groups. 250 images with
+    the hidden layers of three judges stay in a core's cache.
+
+    Raises:
+        DataError: The judges are for images of different shapes.
+    """
+    if len({tuple(judge.image_shape) for judge in judges}) != 1:
+        shapes = ", ".join(str(judge.image_shape) for judge in judges)
+        raise DataError(f"judges that work together need one image shape, not {shapes or 'none'}")
+    height, width, channels = (*judges[0].image_shape, 1)[:3]
+    first, second = ([judge.convolutions[layer] for judge in judges] for layer in (0, 2))
+    filters = [
+        (torch.cat([layer.weight for layer in layers]), torch.cat([layer.bias for layer in layers]))
+        for layers in (first, second)
+    ]
+    features: list[list[Tensor]] = [[] for _ in judges]
+    classes: list[list[Tensor]] = [[] for _ in judges]
+    for block in torch.as_tensor(pixels).split(block_size):
+        hidden = block.float().reshape(-1, height, width, channels).permute(0, 3, 1, 2)
+        hidden = functional.relu_(functional.conv2d(hidden, *filters[0], stride=2, padding=1))
+        hidden = functional.relu_(functional.conv2d(hidden, *filters[1], stride=2, padding=1, groups=len(judges)))
+        for i, (judge, own) in enumerate(zip(judges, hidden.chunk(len(judges), 1), strict=True)):
+            penultimate = functional.relu_(judge.penultimate(own.flatten(1)))
+            features[i].append(penultimate / judge.feature_scale)
+            classes[i].append(judge.scores(penultimate).argmax(1))
+    return [(torch.cat(f).numpy(), torch.cat(c).numpy()) for f, c in zip(features, classes, strict=True)]
 
 
 def train_judge(
@@ -85,8 +113,8 @@ def train_judge(
     classes: int,
     seed: int,
     epochs: int,
-    batch_size: int,
-    learning_rate: float,
+    batch_size: int = 128,
+    learning_rate: float = 0.001,
     on_epoch: Callable[[int, float], Any] = lambda epoch, loss: None,
 ) -> Judge:
     """Train one judge by cross-entropy with Adam, whose learning rate falls to zero along a half cosine.

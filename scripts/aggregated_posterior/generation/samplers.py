@@ -19,6 +19,10 @@ from ..posterior.mixture import AggregatedPosterior
 from ..statistics.fitted_mixture import fit_active_mixture
 from ..statistics.marginals import Marginals
 from ..storage import DataError
+from ..streams import stream
+
+# A level that rounds to 0 or 1 has an infinite quantile; these are those of −37 and 8 standard deviations.
+LEVELS = (1e-300, 1 - 2.0**-53)
 
 
 class Sampler(ABC):
@@ -88,17 +92,43 @@ class MarginalSampler(NoiseSampler):
     """The product Π_j q_j(z_j) of the one-dimensional marginals: their every moment, and no dependence.
 
     z_j = F_j⁻¹(Φ(ε_j)) with the exact distribution functions F_j.
+
+    Args:
+        marginals: The marginals of the Q(z) that it is going to be fitted to, where they are known already.
     """
 
+    def __init__(self, marginals: Marginals | None = None) -> None:
+        self.marginals = marginals
+
     def _fit(self, q: AggregatedPosterior) -> None:
-        self.marginals = Marginals(q)
+        self.marginals = self.marginals or Marginals(q)
 
     def transform(self, noise: np.ndarray) -> np.ndarray:
         from scipy.special import ndtr
 
-        # Beyond 8 standard deviations Φ rounds to 1, whose quantile is infinite.
-        levels = np.clip(ndtr(np.asarray(noise, dtype=np.float64)), 1e-300, 1 - 2.0**-53)
+        levels = np.clip(ndtr(np.asarray(noise, dtype=np.float64)), *LEVELS)
         return self.marginals.quantile(levels)
+
+
+class DependenceSampler(Sampler):
+    """Q's own dependence under normal marginals: z_j = Φ⁻¹(F_j(u_j)) with u ~ Q(z).
+
+    The opposite corner to the product of marginals: every z_j is N(0, 1), and what ties the dimensions together, of
+    every order, is Q's (its copula).
+
+    Args:
+        marginals: As in `MarginalSampler`.
+    """
+
+    def __init__(self, marginals: Marginals | None = None) -> None:
+        self.marginals = marginals
+
+    def _fit(self, q: AggregatedPosterior) -> None:
+        self.q = q
+        self.marginals = self.marginals or Marginals(q)
+
+    def _sample(self, n: int, rng: np.random.Generator) -> np.ndarray:
+        return normal_scores(self.marginals, self.q.sample(n, rng))
 
 
 class GaussianSampler(NoiseSampler):
@@ -124,20 +154,18 @@ class CopulaSampler(MarginalSampler):
     Args:
         seed: Seed of those draws.
         draws: Their number; at 20 000 a correlation's standard error is below 0.01.
+        marginals: As in `MarginalSampler`.
     """
 
-    def __init__(self, seed: int = 0, draws: int = 20_000) -> None:
+    def __init__(self, seed: int = 0, draws: int = 20_000, marginals: Marginals | None = None) -> None:
+        super().__init__(marginals)
         self.seed = seed
         self.draws = draws
 
     def _fit(self, q: AggregatedPosterior) -> None:
-        from scipy.special import ndtri
-
         super()._fit(q)
-        levels = self.marginals.cdf(stratified_draws(q, self.draws, np.random.default_rng(self.seed)))
-        # An outermost draw can round to level 1, whose score would be infinite.
-        scores = ndtri(np.clip(levels, 1e-12, 1 - 1e-12))
-        self.root = _symmetric_root(np.atleast_2d(np.corrcoef(scores, rowvar=False)))
+        draws = stratified_draws(q, self.draws, stream(self.seed, "samplers", "copula"))
+        self.root = _symmetric_root(np.atleast_2d(np.corrcoef(normal_scores(self.marginals, draws), rowvar=False)))
 
     def transform(self, noise: np.ndarray) -> np.ndarray:
         return super().transform(np.asarray(noise, dtype=np.float64) @ self.root)
@@ -159,7 +187,7 @@ class MixtureSampler(Sampler):
         self.seed = seed
 
     def _fit(self, q: AggregatedPosterior) -> None:
-        rng = np.random.default_rng(self.seed)
+        rng = stream(self.seed, "samplers", "mixture", self.components)
         # One draw per posterior, but a few each where there are few posteriors, for the sake of their spread.
         draws = stratified_draws(q, max(q.n, min(4 * q.n, 10_000)), rng)
         self.mixture = fit_active_mixture(q, draws, self.components, rng)
@@ -187,7 +215,7 @@ class MeanMixtureSampler(MixtureSampler):
     def _fit(self, q: AggregatedPosterior) -> None:
         # With so many components the k-means start does most of the work, and every step is dear.
         self.components = max(1, q.n // self.posteriors_per_component)
-        rng = np.random.default_rng(self.seed)
+        rng = stream(self.seed, "samplers", "mixture of means")
         self.mixture = fit_active_mixture(q, q.mean, self.components, rng, iterations=4, must_converge=False)
 
 
@@ -204,17 +232,31 @@ class PosteriorSampler(Sampler):
         return self.q.sample(n, rng)
 
 
-def ladder(components: Sequence[int], seed: int = 0) -> dict[str, Sampler]:
-    """The rungs that are fitted to training posteriors, unfitted, by name, from least to most of Q(z)."""
+def rungs(components: Sequence[int], seed: int = 0, marginals: Marginals | None = None) -> dict[str, Sampler]:
+    """The rungs that are fitted to training posteriors, unfitted, by name, from least to most of Q(z).
+
+    Args:
+        components: Numbers of components K of the mixtures.
+        seed: Seed of what fits draw.
+        marginals: The marginals of the Q(z) that all will be fitted to; three rungs share them.
+    """
     return {
         "prior": PriorSampler(),
-        "marginals": MarginalSampler(),
+        "marginals": MarginalSampler(marginals),
+        "dependence": DependenceSampler(marginals),
         "gaussian": GaussianSampler(),
-        "copula": CopulaSampler(seed),
+        "copula": CopulaSampler(seed, marginals=marginals),
         **{f"gmm_{k}": MixtureSampler(k, seed) for k in components},
         "gmm_means": MeanMixtureSampler(seed),
         "q_train": PosteriorSampler(),
     }
+
+
+def normal_scores(marginals: Marginals, z: np.ndarray) -> np.ndarray:
+    """Φ⁻¹(F_j(z_j)) of points `z` (M, d): N(0, 1) in each dimension where z_j has the law F_j."""
+    from scipy.special import ndtri
+
+    return ndtri(np.clip(marginals.cdf(z), *LEVELS))
 
 
 def stratified_draws(q: AggregatedPosterior, n: int, rng: np.random.Generator) -> np.ndarray:
@@ -234,6 +276,6 @@ def _symmetric_root(covariance: np.ndarray) -> np.ndarray:
 
 def _fingerprints(q: AggregatedPosterior) -> np.ndarray:
     """One number per posterior, from its means and variances: equal for equal posteriors, else different."""
-    weights = np.random.default_rng(0).standard_normal((2, q.latent_dim))
+    weights = stream(0, "samplers", "fingerprints").standard_normal((2, q.latent_dim))
     # Not a matrix product: that may round differently in another place of a block.
     return np.concatenate([(block * weights[:, None]).sum((0, 2)) for _, block in q.blocks()])

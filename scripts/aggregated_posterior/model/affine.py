@@ -43,7 +43,7 @@ class Affine(nn.Linear):
         if onednn_takes(x, self.weight):
             return _Affine.apply(x, self.weight, self.bias, self.relu)
         y = functional.linear(x, self.weight, self.bias)
-        return y.relu() if self.relu else y
+        return y.relu_() if self.relu else y
 
 
 def onednn_takes(x: Tensor, weight: Tensor) -> bool:

@@ -130,20 +130,23 @@ def reconstruction_loss(output: Tensor, x: Tensor, likelihood: str, decoder_vari
 class _BernoulliLoss(torch.autograd.Function):
     """PyTorch's `binary_cross_entropy_with_logits`, summed, in half of its time: p = σ(l) serves loss and gradient.
 
-    Σ max(l, 0) − x l − ln σ(|l|), where σ(|l|) = max(p, 1 − p) is never below ½, and the gradient p − x.
+    Σ max(l, 0) − x l − ln σ(|l|), where σ(|l|) = ½ + |p − ½| is never below ½, and the gradient p − x.
     """
 
     @staticmethod
     def forward(ctx: FunctionCtx, logits: Tensor, x: Tensor) -> Tensor:
         p = torch.sigmoid(logits)
-        ctx.save_for_backward(p, x)
-        log_sigmoid = torch.maximum(p, 1 - p).log_().sum()
-        return logits.clamp_min(0).sum() - torch.dot(logits.reshape(-1), x.reshape(-1)) - log_sigmoid
+        # One buffer, which stays in the cache, and p − x in the place of p.
+        buffer = (p - 0.5).abs_().add_(0.5).log_()
+        log_sigmoid = buffer.sum()
+        rest = torch.clamp_min(logits, 0, out=buffer).sum() - torch.dot(logits.reshape(-1), x.reshape(-1))
+        ctx.save_for_backward(p.sub_(x))
+        return rest - log_sigmoid
 
     @staticmethod
     def backward(ctx: FunctionCtx, gradient: Tensor) -> tuple[Tensor, None]:
-        p, x = ctx.saved_tensors
-        return (p - x).mul_(gradient), None
+        (residual,) = ctx.saved_tensors
+        return residual * gradient, None
 
 
 def kl_divergence(mean: Tensor, log_variance: Tensor) -> Tensor:

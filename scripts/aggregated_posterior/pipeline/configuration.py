@@ -13,6 +13,8 @@ from ..storage import DataError
 from ..text import for_path, listed
 from .schemas import check_schema
 
+# The architecture of a control whose posteriors are made and not trained.
+MADE = "made"
 CELL_KEYS = ("dataset", "architecture", "likelihood", "latent_dim", "kl_weight", "seed")
 # A sweep's lists, in the order in which its models are named.
 LISTS = ("datasets", "architectures", "latent_dims", "kl_weights", "seeds")
@@ -48,9 +50,9 @@ def cells(config: Mapping[str, Any], datasets: Mapping[str, Any]) -> list[dict[s
         datasets: The registry of data sets.
 
     Returns:
-        One dictionary per model with `CELL_KEYS` and `training`, the settings it is trained with (None for external
-        posteriors). `kl_weight` is a string, written as in paths; `architecture` is followed by `_` and the sweep's
-        variant where it has one, and `training` names the architecture without it.
+        One dictionary per model with `CELL_KEYS` and `training`, the settings it is trained with (None for
+        posteriors that come from elsewhere or are made). `kl_weight` is a string, written as in paths; `architecture`
+        is followed by `_` and the sweep's variant where it has one, and `training` names the architecture without it.
 
     Raises:
         DataError: An unknown data set; a KL weight written in two ways; a model asked for twice with different
@@ -119,6 +121,15 @@ def _trained(config: Mapping[str, Any], datasets: Mapping[str, Any]) -> Iterator
             )
         product = itertools.product(*(sweep[key] for key in LISTS))
         for dataset, architecture, latent_dim, kl_weight, seed in product:
+            place = {"latent_dim": latent_dim, "kl_weight": str(kl_weight), "seed": seed}
+            if (datasets[dataset]["kind"] == "posteriors") != (architecture == MADE):
+                raise DataError(
+                    f"sweeps: {dataset} with architecture {architecture}: data sets of kind `posteriors`, and no "
+                    f"others, go with the architecture {MADE}"
+                )
+            if architecture == MADE:
+                yield {"dataset": dataset, "architecture": MADE, "likelihood": "none", **place, "training": None}
+                continue
             label = f"{architecture}_{sweep['variant']}" if sweep["variant"] else architecture
             if training["likelihood"] == "bernoulli" and datasets[dataset]["kind"] == "control":
                 raise DataError(
@@ -130,9 +141,7 @@ def _trained(config: Mapping[str, Any], datasets: Mapping[str, Any]) -> Iterator
                 "dataset": dataset,
                 "architecture": label,
                 "likelihood": training["likelihood"],
-                "latent_dim": latent_dim,
-                "kl_weight": str(kl_weight),
-                "seed": seed,
+                **place,
                 "training": {
                     **training,
                     # Where they have no effect, a change of them must not train a model again.

@@ -21,8 +21,9 @@ LARGEST_FILE = 1024**2
 MOST_VALUES = 100_000
 LARGEST_NUMBER = 2**63
 MOST_ERRORS = 1_000
-# What a reader needs to know of a data set, and where it comes from, does not change the arrays made from it.
-PROSE = ("title", "licence", "citation", "hosts", "files")
+# What a reader needs to know of a data set, where it comes from and how its judges are trained do not change the arrays
+# made from it.
+PROSE = ("title", "licence", "citation", "hosts", "files", "judge")
 # How a limit's breach reads after the value.
 LIMITS = {
     "minimum": "is less than {}",

@@ -13,7 +13,7 @@ from functools import cached_property
 import numpy as np
 
 from ..storage import DataError
-from .density import accumulate
+from .density import log_sum_of_components
 from .moments import Moments, excess_over_log, merge_blocks
 
 # One block of means in float64 takes 256 KiB, so that a block, its variances and two scratch arrays stay in a
@@ -28,8 +28,6 @@ RELEASE_BYTES = 128 * 2**20
 # What float64 carries through the fourth power and its sums: beyond, moments would be infinite, zero or NaN.
 LARGEST_MEAN = 1e70
 SMALLEST_VARIANCE, LARGEST_VARIANCE = 1e-140, 1e140
-# The largest error, in nats, that the matrix form of ln Q may have before a pair is computed again directly.
-DENSITY_TOLERANCE = 1e-10
 
 
 def normal_log_pdf(z: np.ndarray) -> np.ndarray:
@@ -168,7 +166,9 @@ class AggregatedPosterior:
         d = self.latent_dim
         count, centre = [], []
         scatter, mean_variance = np.zeros((d, d)), np.zeros(d)
-        for _, (mean, variance) in self.blocks(description="covariance"):
+        # About d rows at once in many dimensions, so that the product outweighs what is done once a block.
+        rows = max(1, BLOCK_ELEMENTS // d, min(d, 1024))
+        for _, (mean, variance) in self.blocks(rows, "covariance"):
             c = mean.mean(axis=0)
             mean -= c
             residual = mean.mean(axis=0)
@@ -192,18 +192,11 @@ class AggregatedPosterior:
     # ----------------------------------------------------------------------------------------------- density
 
     def log_density(self, z: np.ndarray, block_size: int = 2**17) -> np.ndarray:
-        """ln Q(z) in nats with the whole mixture, never a minibatch; z (M, d), returns (M,).
+        """ln Q(z) in nats with the whole mixture, never a minibatch; z (M, d), returns (M,); see `density.py`.
 
-        One matrix product per block, [−½z², z, 1] · [1/s, μ/s, constant]ᵀ, and a running log-sum-exp. The product
-        form subtracts numbers of size (|z| + |μ|)²/s from one another, so its error is about ε·Σ_j (|z_j| + |μ_j|)²/s_j
-        (after z and μ are centred). For every component where that bound exceeds 1e-10 nats, the pairs that can
-        matter at all (within 40 nats of the largest, errors counted) are computed again as −½ Σ (z − μ)²/s, so the
-        accuracy holds for variances from 1e-12 to 1e6 and means of 1e6. That second step is as slow as the broadcast
-        form when *all* pairs qualify (thousands of points inside thousands of equally narrow components).
-
-        Arguments:
-            z: points, (M, d), finite.
-            block_size: entries (points × components) of one block; peak memory is about 40 bytes for each.
+        Args:
+            z: Points, (M, d), finite.
+            block_size: Entries (points × components) of one block; peak memory is about 40 bytes for each.
 
         Raises:
             DataError: z is not (M, d) or not finite.
@@ -213,48 +206,12 @@ class AggregatedPosterior:
             raise DataError(f"points have shape {z.shape}, expected (M, {self.latent_dim})")
         if not np.isfinite(z).all():
             raise DataError("points hold NaN or infinity: ln Q needs finite points")
-        m = len(z)
-        if m == 0:
+        if not len(z):
             return np.empty(0)
-        points = min(m, 256)
+        points = min(len(z), 256)
         rows = max(1, min(self.n, block_size // points, 2048))
-        shift = z.mean(axis=0)
-        centred = z - shift
-        parts = [slice(start, min(start + points, m)) for start in range(0, m, points)]
-        reach = np.array([np.abs(centred[part]).max(axis=0) for part in parts])
-        reach = np.concatenate([reach**2, 2 * reach, np.ones((len(parts), 1))], axis=1)
-        # The last column carries minus the running maximum into the product, which saves a pass to subtract it.
-        left = np.concatenate([-0.5 * centred**2, centred, np.ones((m, 1)), np.zeros((m, 1))], axis=1)
-        top = np.full(m, -np.inf)
-        total = np.zeros(m)
-        half_log_two_pi = 0.5 * self.latent_dim * np.log(2 * np.pi)
-        scratch = np.empty(points * rows)
-        epsilon = 2 * np.finfo(np.float64).eps
-        for _, (mean, variance) in self.blocks(rows, "ln Q"):
-            constant = -0.5 * np.log(variance).sum(axis=1) - half_log_two_pi
-            original = mean.copy()
-            mean -= shift
-            precision = 1.0 / variance
-            weighted = mean * precision
-            square = np.einsum("ij,ij->i", mean, weighted)
-            right = np.concatenate(
-                [
-                    precision.T,
-                    weighted.T,
-                    (constant - 0.5 * square)[None],
-                    np.ones((1, len(mean))),
-                ]
-            )
-            # Σ_j (|z_j| + |μ_j|)²/s_j at the farthest point of each part, for all parts in one small product.
-            errors = epsilon * (reach @ np.concatenate([precision.T, np.abs(weighted).T, square[None]]))
-            for rows_z, error in zip(parts, errors, strict=True):
-                fragile = np.flatnonzero(error > DENSITY_TOLERANCE)
-                table = scratch[: (rows_z.stop - rows_z.start) * len(mean)].reshape(-1, len(mean))
-                accumulate(
-                    left[rows_z], right, top[rows_z], total[rows_z], table,
-                    fragile, error, z[rows_z], original, precision, constant,
-                )  # fmt: skip
-        return top + np.log(total) - np.log(self.n)
+        blocks = ((mean, variance) for _, (mean, variance) in self.blocks(rows, "ln Q"))
+        return log_sum_of_components(blocks, z, points, rows) - np.log(self.n)
 
     # ---------------------------------------------------------------------------------- draws and new mixtures
 

@@ -21,6 +21,9 @@ from .fitted_mixture import ActiveMixture, fit_active_mixture
 
 # An estimate this many standard errors on the wrong side of a bound is wrong, not unlucky.
 IMPOSSIBLE = 6.0
+# Multiplications of the certifying mixture's fit, about half a minute of one core, and the fewest steps that are one.
+FIT_WORK = 4e11
+FEWEST_STEPS = 20
 # Plain rounding, in nats, that no standard error covers.
 ROUNDING = 1e-7
 
@@ -138,13 +141,20 @@ def fit_certifying_mixture(
     """The mixture r of the certified bound E_{Q_test}[ln r − ln p] ≤ KL(Q‖p), fitted on `points` draws of Q_train.
 
     Any normalised density that has not seen the test rows gives a valid bound; this one is good enough to be a tight
-    one. `n_components` is capped at one per 20 points. `kl` is the mean KL of `train`, (d,), where known.
+    one. `n_components` is capped at one per 20 points, and covariances are diagonal where d is so large that full ones
+    would take minutes. `kl` is the mean KL of `train`, (d,), where known.
     """
     z = balanced_draws(train, points, stream(seed, "certifying mixture", "draws")).z
     n_components = max(1, min(n_components, points // 20))
+    step = z.size * z.shape[1] * n_components
     # Small problems can afford several starts, and need them: with few components a start is easily a bad one.
-    starts = int(np.clip(3e7 / (z.size * z.shape[1] * n_components), 1, 5))
+    starts = int(np.clip(3e7 / step, 1, 5))
+    # Full covariances in hundreds of dimensions cost d² a point and component: then fewer steps, then diagonal ones.
+    full = FEWEST_STEPS * step <= FIT_WORK
     return fit_active_mixture(
         train, z, n_components, stream(seed, "certifying mixture", "starts"), active_threshold, kl,
-        iterations=100, smallest_gain=1e-3, starts=starts,
+        covariance="full" if full else "diag",
+        iterations=int(np.clip(FIT_WORK // step, FEWEST_STEPS, 100)),
+        smallest_gain=1e-3,
+        starts=starts,
     )  # fmt: skip

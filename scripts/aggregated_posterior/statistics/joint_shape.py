@@ -29,12 +29,13 @@ def mardia_kurtosis(
     """
     whitening, centre = _whitening(q, moments, covariance)
     matrix = whitening.T @ whitening
+    squared = matrix * matrix
     total = 0.0
-    for _, (mean, variance) in q.blocks(description="Mardia's kurtosis"):
+    for _, (mean, variance) in q.blocks(max(64, 2**16 // q.latent_dim), "Mardia's kurtosis"):
         mean -= centre
         u = mean @ matrix
         quadratic = np.einsum("ij,ij->i", u, mean) + variance @ np.diag(matrix)
-        trace = np.einsum("ij,ij->i", variance @ (matrix * matrix), variance)
+        trace = np.einsum("ij,ij->i", variance @ squared, variance)
         total += float((quadratic**2 + 2 * trace + 4 * np.einsum("ij,ij,ij->i", u, u, variance)).sum())
     return total / q.n
 

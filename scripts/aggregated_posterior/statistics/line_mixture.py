@@ -72,7 +72,8 @@ class LineMixture:
         self.n = len(mean)
         exponent = np.frexp(variance)[1]
         deviation = np.sqrt(variance)
-        self.octaves: list[tuple[float, np.ndarray]] = []
+        # Of each octave its variance a, a dyadic width of panels, and which of these hold a mean.
+        self.cells: list[tuple[float, float, np.ndarray]] = []
         self.lattices: list[_Lattice] = []
         # From wide to narrow; `carried` is the lattice of the wider octaves, to be passed down where that is worth it,
         # and `pending` are components of wider octaves that were too few for a lattice.
@@ -81,7 +82,8 @@ class LineMixture:
         for e in np.unique(exponent)[::-1]:
             member = np.flatnonzero(exponent == e)
             base = float(np.ldexp(1.0, int(e) - 2))  # s in [2a, 4a)
-            self.octaves.append((base, mean[member]))
+            width = float(2.0 ** np.floor(np.log2(4 * np.sqrt(2 * base))))
+            self.cells.append((base, width, np.unique(np.floor((mean[member] + self._centre) / width))))
             spacing = _short(SPACING * np.sqrt(base))
             longest = spacing * (4 * len(member) + LONGEST)
             # Outliers, and much wider components, would stretch the lattice: only what is near the middle shares it.
@@ -138,7 +140,7 @@ class LineMixture:
         cumulative = cumulative or integral
         order = None
         if len(z) > 1 and np.any(z[1:] < z[:-1]):
-            order = np.argsort(z)
+            order = np.argsort(z, kind="stable")
             z = z[order]
         out = np.zeros((4, len(z)))
         for lattice in self.lattices:
@@ -210,9 +212,7 @@ class LineMixture:
         most 1 apart, for the standard normal density.
         """
         points = [np.arange(np.floor(low), np.ceil(high) + 1)]
-        for base, mean in self.octaves:
-            width = float(2.0 ** np.floor(np.log2(4 * np.sqrt(2 * base))))
-            cell = np.unique(np.floor((mean + self._centre) / width))
+        for base, width, cell in self.cells:
             reach = int(np.ceil(EVALUATION_REACH * 2 * np.sqrt(base) / width))
             # Runs of neighbouring cells are widened as a whole, which keeps dense octaves cheap.
             gap = np.flatnonzero(np.diff(cell) > 2 * reach + 1)
@@ -274,7 +274,7 @@ class _Lattice:
     ) -> None:  # fmt: skip
         """Add h N(x_k; μ, s − a) · weight to the lattice's weights, out to `spread` points from each mean."""
         spacing = self.spacing
-        order = np.argsort(nearest)
+        order = np.argsort(nearest, kind="stable")
         index = nearest[order] - self.origin
         shift = mean[order] - nearest[order] * spacing
         narrow = variance[order] - self.base

@@ -225,7 +225,7 @@ def distances_of_line(line: LineMixture) -> tuple[float, float, float, float, fl
         z, weight, q, cdf, sf = _resolve(line, edges[:-1], edges[1:])
         kl += float(weight @ _kl_integrand(z, q))
         w2_square += float(weight @ _coupling_integrand(z, q, cdf, sf))
-        order = np.argsort(z)
+        order = np.argsort(z, kind="stable")
         z, q, difference = z[order], q[order], _cdf_difference(z, cdf, sf)[order]
         largest = max(largest, float(np.abs(difference).max()))
         normal = _phi(z)

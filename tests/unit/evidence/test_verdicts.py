@@ -6,7 +6,15 @@ import pytest
 
 from aggregated_posterior.evidence.claims import evaluate
 from aggregated_posterior.evidence.limits import Limits
-from aggregated_posterior.evidence.verdicts import all_hold, decide, markdown, page, verdict_table
+from aggregated_posterior.evidence.verdicts import (
+    across_experiments,
+    all_hold,
+    decide,
+    markdown,
+    page,
+    verdict_table,
+)
+from aggregated_posterior.storage import DataError, write_json
 
 from .made_tables import evidence
 
@@ -43,3 +51,19 @@ def test_a_table_of_verdicts_survives_bars_and_marks():
     assert "<script>" not in shown
     assert "&lt;script&gt;" in shown
     assert "x &amp; y" in shown
+
+
+def test_experiments_stand_side_by_side(tmp_path):
+    claims = [verdict.as_dict() for verdict in evaluate(evidence())]
+    with pytest.raises(DataError, match="publish an experiment"):
+        across_experiments(tmp_path)
+    write_json(tmp_path / "mnist/claims.json", claims)
+    write_json(tmp_path / "fashion/claims.json", claims[:-1])
+    table = across_experiments(tmp_path).set_index("claim")
+    assert list(table.columns) == ["statement", "fashion", "mnist"]
+    assert list(table.index) == [claim["id"] for claim in claims]
+    assert table.loc["C8", "fashion"] == "–"
+    assert table.loc["C6k", "mnist"].startswith("**refuted**: 20.0% of the removable Fréchet penalty")
+    write_json(tmp_path / "old/claims.json", [{"id": "C0", "verdict": "supported", "statement": ""}])
+    with pytest.raises(DataError, match="publish the experiment again"):
+        across_experiments(tmp_path)

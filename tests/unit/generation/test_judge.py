@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from aggregated_posterior.generation.judge import Judge, accuracy, load_judge, save_judge, train_judge
+from aggregated_posterior.generation.judge import Judge, accuracy, judge_together, load_judge, save_judge, train_judge
 from aggregated_posterior.storage import DataError, write_arrays
 
 
@@ -46,10 +46,25 @@ def test_features_have_mean_variance_one_over_the_training_images():
     assert features.astype(np.float64).var(0).mean() == pytest.approx(1, rel=1e-4)
 
 
-def test_features_do_not_depend_on_the_block():
-    judge = trained()
-    pixels = pictures((9, 7))[0].reshape(200, -1) / 255
-    np.testing.assert_allclose(judge.judge(pixels)[0], judge.judge(pixels, block_size=13)[0], rtol=1e-5, atol=1e-6)
+def plainly(judge: Judge, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Features and classes by the module's own layers, one after the other."""
+    hidden = judge.hidden(torch.from_numpy(pixels).float())
+    return (hidden / judge.feature_scale).numpy(), judge.scores(hidden).argmax(1).numpy()
+
+
+@pytest.mark.parametrize("shape", [(9, 7), (6, 6, 3)])
+def test_judges_together_say_what_each_says_alone(shape):
+    judges = [trained(shape, seed) for seed in (3, 4, 5)]
+    pixels = pictures(shape)[0].reshape(200, -1) / 255
+    for judge, (features, classes) in zip(judges, judge_together(judges, pixels, block_size=13), strict=True):
+        for other in (plainly(judge, pixels), judge.judge(pixels)):
+            np.testing.assert_allclose(features, other[0], rtol=1e-4, atol=1e-5)
+            np.testing.assert_array_equal(classes, other[1])
+
+
+def test_judges_of_different_images_do_not_work_together():
+    with pytest.raises(DataError, match="need one image shape"):
+        judge_together([Judge([9, 7], 3), Judge([8, 8], 3)], np.zeros((2, 63)))
 
 
 def test_the_same_seed_gives_the_same_bytes_and_another_seed_another_judge(tmp_path):

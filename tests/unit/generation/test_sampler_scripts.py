@@ -16,10 +16,16 @@ sys.path.insert(0, str(Path(__file__).parents[3] / "scripts"))
 from score_samplers import score_samplers
 from train_judge import train_judge
 
-COLUMNS = "judge,sampler,n,frechet,kid,kid_se,precision,recall,density,coverage,class_balance,copy_rate"
-SAMPLERS = "floor,ceiling,prior_raw,prior,marginals,gaussian,copula,gmm_2,gmm_5,gmm_means,q_heldout,q_train"
-JUDGE = {"epochs": 10, "batch_size": 30, "learning_rate": 3e-3, "minimum_accuracy": 0.8}
-SETTINGS = {"images": 60, "components": [2, 5], "neighbours": 3, "plate_size": 4, "seed": 0}
+COLUMNS = (
+    "judge,sampler,n,draws,frechet,frechet_se,kid,kid_se,precision,recall,density,coverage,"
+    "precision_se,recall_se,density_se,coverage_se,class_balance,copy_rate"
+)
+SAMPLERS = (
+    "floor,ceiling,prior_raw,prior,marginals_raw,marginals,dependence_raw,dependence,gaussian,copula,gmm_2,gmm_5,"
+    "gmm_means,q_heldout,q_train_raw,q_train,q_train_thinned"
+)
+JUDGE = {"epochs": 40, "minimum_accuracy": 0.8}
+SETTINGS = {"images": 60, "components": [2, 5], "neighbours": 3, "plate_size": 4, "draws": 2, "seed": 0}
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +81,9 @@ def test_the_judge_file_tells_its_accuracy_and_seed(folder):
 
 def test_a_judge_that_is_not_accurate_enough_is_refused(folder, tmp_path):
     judge = tmp_path / "judge.safetensors"
-    with pytest.raises(DataError, match=r"below minimum_accuracy 1\.1; train it for more epochs"):
+    with pytest.raises(
+        DataError, match=r"below minimum_accuracy 1\.1; change its epochs or minimum_accuracy .* halves: judge"
+    ):
         train_judge(folder / "data.safetensors", judge, seed=0, **{**JUDGE, "epochs": 1, "minimum_accuracy": 1.1})
     assert not judge.exists()
 
@@ -93,6 +101,7 @@ def test_every_judge_scores_every_sampler_and_the_bytes_repeat(folder):
     assert ",".join(table.loc[table["judge"] == 0, "sampler"]) == SAMPLERS
     assert ",".join(table.loc[table["judge"] == 1, "sampler"]) == SAMPLERS
     assert (table["n"] == 60).all()
+    assert (table["draws"] == np.where(table["sampler"] == "ceiling", 1, 2)).all()
     assert not table.isna().any().any()
     assert (table["frechet"] >= 0).all()
     for share in ("precision", "recall", "coverage", "class_balance"):
@@ -120,8 +129,17 @@ def test_another_number_of_components_changes_no_other_rung(folder):
     np.testing.assert_array_equal(few["frechet"], many["frechet"])
 
 
-def test_all_test_images_are_the_default(folder):
-    assert (run(folder, "f", images=None)["n"] == 80).all()
+def test_all_test_images_are_the_default_and_few_of_them_are_drawn_eight_times(folder):
+    table = run(folder, "f", images=None, draws=None)
+    assert (table["n"] == 80).all()
+    assert (table.loc[table["sampler"] != "ceiling", "draws"] == 8).all()
+
+
+def test_scores_of_one_draw_have_errors_too(folder):
+    table = run(folder, "j", draws=1)
+    assert (table[["frechet_se", "kid_se"]] > 0).all().all()
+    # The first draw is the same however many follow, and so is the mean of two draws near it.
+    np.testing.assert_allclose(table["frechet"], run(folder, "k")["frechet"], rtol=0.5, atol=0.5)
 
 
 def test_more_images_than_there_are(folder):

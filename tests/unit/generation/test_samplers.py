@@ -7,13 +7,15 @@ from sklearn.mixture import GaussianMixture
 
 from aggregated_posterior.generation.samplers import (
     CopulaSampler,
+    DependenceSampler,
     GaussianSampler,
     MarginalSampler,
     MeanMixtureSampler,
     MixtureSampler,
     PosteriorSampler,
     PriorSampler,
-    ladder,
+    normal_scores,
+    rungs,
     stratified_draws,
 )
 from aggregated_posterior.posterior.gauge import canonical_form, canonicalise
@@ -47,18 +49,18 @@ def exact_noise(n: int, d: int, rng: np.random.Generator) -> np.ndarray:
     return np.linalg.qr(noise - noise.mean(0))[0] * np.sqrt(n)
 
 
-@pytest.mark.parametrize("name", list(ladder([3])))
+@pytest.mark.parametrize("name", list(rungs([3])))
 def test_every_rung_draws_the_shape_that_was_asked_for_and_repeats_itself(q, name):
-    draws = [ladder([3], seed=4)[name].fit(q).sample(7, np.random.default_rng(1)) for _ in range(2)]
+    draws = [rungs([3], seed=4)[name].fit(q).sample(7, np.random.default_rng(1)) for _ in range(2)]
     assert draws[0].shape == (7, 3)
     assert draws[0].dtype == np.float64
     assert np.isfinite(draws[0]).all()
     np.testing.assert_array_equal(*draws)
 
 
-@pytest.mark.parametrize("name", list(ladder([3])))
+@pytest.mark.parametrize("name", list(rungs([3])))
 def test_every_rung_refuses_the_split_that_judges_it(q, name):
-    sampler = ladder([3])[name].fit(q)
+    sampler = rungs([3])[name].fit(q)
     sampler.refuse(canonicalise(posteriors(1)))
     mixed = AggregatedPosterior(
         np.concatenate([posteriors(1).mean[:500], q.mean[100:150]]),
@@ -80,6 +82,41 @@ def test_product_of_marginals_has_the_exact_marginals_and_no_dependence(q):
         assert kstest(z[:, j], lambda x, j=j: exact.cdf(x)[:, j]).pvalue > 1e-3
     assert np.abs(np.corrcoef(z, rowvar=False) - np.eye(3)).max() < 4 / np.sqrt(N)
     assert abs(np.corrcoef(q.mean, rowvar=False)[0, 1]) > 0.5
+
+
+def test_dependence_has_normal_marginals_and_the_ranks_of_q(q):
+    z = DependenceSampler().fit(q).sample(N, np.random.default_rng(2))
+    for j in range(3):
+        assert kstest(z[:, j], norm.cdf).pvalue > 1e-3
+    # The same draws of Q, of which each dimension is deformed by an increasing function.
+    u = PosteriorSampler().fit(q).sample(N, np.random.default_rng(2))
+    for j in range(3):
+        np.testing.assert_array_equal(np.argsort(z[:, j]), np.argsort(u[:, j]))
+
+
+def test_dependence_of_a_normal_law_is_that_law():
+    # Q(z) = N(0, R) with correlation ½: marginals are normal already, so nothing is deformed.
+    root = np.linalg.cholesky([[0.99, 0.5], [0.5, 0.99]])
+    mean = exact_noise(40_000, 2, np.random.default_rng(3)) @ root.T
+    q = AggregatedPosterior(mean, np.full_like(mean, 0.01))
+    z = DependenceSampler().fit(q).sample(N, np.random.default_rng(4))
+    u = PosteriorSampler().fit(q).sample(N, np.random.default_rng(4))
+    inner = np.abs(u).max(1) < 3
+    np.testing.assert_allclose(z[inner], u[inner], atol=0.2)
+    assert np.corrcoef(z, rowvar=False)[0, 1] == pytest.approx(0.5, abs=0.02)
+
+
+def test_normal_scores_of_a_point_beyond_all_others_are_finite(q):
+    assert np.isfinite(normal_scores(Marginals(q), np.array([[1e6, -1e6, 0.0]]))).all()
+
+
+def test_rungs_that_share_marginals_draw_the_same(q):
+    shared = rungs([3], seed=1, marginals=Marginals(q))
+    for name in ("marginals", "dependence", "copula"):
+        own, common = (
+            sampler.fit(q).sample(5, np.random.default_rng(0)) for sampler in (rungs([3], 1)[name], shared[name])
+        )
+        np.testing.assert_array_equal(own, common)
 
 
 def test_marginals_of_noise_beyond_rounding_stay_finite(q):

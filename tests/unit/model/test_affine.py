@@ -53,3 +53,9 @@ def test_under_vmap_the_layer_is_plain(always_onednn):
     x = torch.randn(6, 2, 4, generator=torch.Generator().manual_seed(0))
     together = vmap(lambda one: functional_call(layer, dict(layer.named_parameters()), one))(x)
     torch.testing.assert_close(together, torch.stack([layer(one) for one in x]))
+
+
+def test_in_portable_mode_onednn_is_taken_whatever_the_processor(monkeypatch):
+    """Else the same bytes would not come from processors of two vendors."""
+    monkeypatch.setenv("MKL_CBWR", "COMPATIBLE")
+    assert not affine._mkl_is_faster()

@@ -7,7 +7,7 @@ from hypothesis import given
 from aggregated_posterior.posterior.gauge import canonicalise
 from aggregated_posterior.posterior.mixture import AggregatedPosterior, normal_log_pdf
 from aggregated_posterior.posterior.splits import Posteriors
-from aggregated_posterior.statistics import joint_shape
+from aggregated_posterior.statistics import divergence, joint_shape
 from aggregated_posterior.statistics.closed_forms import REFERENCE
 from aggregated_posterior.statistics.divergence import (
     Estimate,
@@ -170,6 +170,13 @@ def test_the_certifying_mixture_is_normalised_and_has_no_more_components_than_it
     assert np.exp(model.score_samples(z[:, None])).sum() * (z[1] - z[0]) == pytest.approx(1, abs=1e-6)
     assert model.n_components == 5
     assert fit_certifying_mixture(q, 5, 40, 0.05, 0).n_components == 2
+
+
+def test_in_very_many_dimensions_the_certifying_mixture_is_diagonal(monkeypatch):
+    q = AggregatedPosterior(rng().exponential(size=(200, 6)), np.full((200, 6), 0.1))
+    assert fit_certifying_mixture(q, 3, 1000, 0.05, 0).mixture.factors.shape == (3, 6, 6)
+    monkeypatch.setattr(divergence, "FIT_WORK", 1e5)
+    assert fit_certifying_mixture(q, 3, 1000, 0.05, 0).mixture.factors.shape == (3, 6)
 
 
 def test_inactive_dimensions_do_not_loosen_the_certified_bound():
