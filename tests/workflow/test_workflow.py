@@ -24,6 +24,9 @@ def test_the_tiny_experiment_reaches_figures_and_verdicts(finished):
     assert len(rules) == 11
     for name in rules:
         assert {f"{name}.svg", f"{name}.pdf", f"{name}.png"} <= figures
+    # Each figure by its own script, and not all by one.
+    pictures = {(results / f"figures/{name}.svg").read_bytes() for name in rules}
+    assert len(pictures) == len(rules)
 
 
 def test_tables_have_the_promised_columns(finished):

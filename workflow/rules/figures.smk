@@ -47,8 +47,10 @@ for figure_name, (chapter, source) in DRAWN.items():
             # Defines |C0|, |C1| …: each claim's verdict in this experiment, for the caption.
             verdicts=lambda w: f"results/{w.experiment}/claims.rst",
             cells=keys_of(JUDGED_CELLS) if "plates" in source else [],
+            # The path below is read when the job runs, and the loop's variable would name the last figure then.
+            script=f"plot_{figure_name}.py",
         script:
-            f"../../scripts/plot_{figure_name}.py"
+            "../../scripts/{params.script}"
 
 
 FIGURES = [

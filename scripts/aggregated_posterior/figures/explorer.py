@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from ..generation.samplers import ladder
+from ..generation.samplers import rungs
 from ..posterior.gauge import canonicalise
 from ..posterior.splits import Posteriors
 from ..storage import DataError
@@ -65,9 +65,9 @@ def plate(images: Mapping[str, np.ndarray], columns: int = 8) -> dict[str, Any]:
         images: Rung → images as bytes (n, H, W) or (n, H, W, 3), as in sample_plates.safetensors.
         columns: Images in a row.
     """
-    rungs = shown_rungs(list(images))
-    rows = [np.concatenate(list(images[rung][:columns]), axis=1) for rung in rungs.values()]
-    return {"rows": list(rungs), "png": png(np.concatenate(rows, axis=0))}
+    shown = shown_rungs(list(images))
+    rows = [np.concatenate(list(images[rung][:columns]), axis=1) for rung in shown.values()]
+    return {"rows": list(shown), "png": png(np.concatenate(rows, axis=0))}
 
 
 def decoder_layers(weights: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
@@ -94,10 +94,10 @@ def codes_by_sampler(posteriors: Posteriors, components: Sequence[int], seed: in
     """`CODES` codes (n, d) of each shown sampler, in the decoder's own coordinates, by plain name."""
     canonical = posteriors.canonical()
     q = canonicalise(posteriors.train, canonical)
-    rungs = ladder(components, seed)
+    fitted = rungs(components, seed)
     return {
-        plain: canonical.invert(rungs[rung].fit(q).sample(CODES, stream(seed, "explorer", rung)))
-        for plain, rung in shown_rungs(list(rungs)).items()
+        plain: canonical.invert(fitted[rung].fit(q).sample(CODES, stream(seed, "explorer", rung)))
+        for plain, rung in shown_rungs(list(fitted)).items()
     }
 
 

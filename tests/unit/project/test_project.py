@@ -82,7 +82,7 @@ def test_every_rule_has_a_script_and_a_log_of_its_name():
     # Figures have one rule each, made in a loop over a table of their names.
     figures = (ROOT / "workflow/rules/figures.smk").read_text()
     drawn = {f"plot_{name}" for name in re.findall(r'^    "(\w+)": \(', figures, flags=re.M)}
-    assert all(part in figures for part in ('f"plot_{figure_name}"', 'f"../../scripts/plot_{figure_name}.py"'))
+    assert all(part in figures for part in ('f"plot_{figure_name}"', 'script=f"plot_{figure_name}.py"'))
     # Batches have one rule each, with a number in its name.
     assert {path.stem for path in SCRIPTS} - {*rules, *drawn} == {"train_vae_batch"}
 
