@@ -21,6 +21,8 @@ LONGEST_IN_PATH = 64
 MOST = 10
 # What a spreadsheet takes for the beginning of a formula, in ASCII and in full width.
 FORMULA = tuple("=+-@\t\r＝＋－＠")
+# Marks of Markdown where they mean something: an underscore at a word's edge, a bracket that a link may follow.
+MARKDOWN = re.compile(r"[\\`*|~$]|(?<![^\W_])_|_(?![^\W_])|\](?=[(\[:])|^#")
 PATH_WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
@@ -62,11 +64,10 @@ def for_rest(text: object, longest: int = LONGEST) -> str:
 
 def for_markdown(text: object, longest: int = LONGEST) -> str:
     """Text within a line or a table's cell of Markdown."""
-    # The backslash comes with the others: what `visible` wrote out is shown as it stands.
-    marked = re.sub(r"([\\`*_\[\](){}#!|~$])", r"\\\1", visible(text, longest).strip())
-    marked = marked.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    # At the beginning of a line these make a list.
-    return re.sub(r"^([-+]|\d+(?=\.))", lambda mark: f"{mark[0]}\\" if mark[0].isdigit() else f"\\{mark[0]}", marked)
+    marked = MARKDOWN.sub(r"\\\g<0>", visible(text, longest).strip())
+    marked = re.sub(r"&(?=#?\w+;)", "&amp;", marked).replace("<", "&lt;")
+    # At the beginning of a line these make a list or a quotation.
+    return re.sub(r"^(\d*)([-+]+(?=\s|$)|[.)](?=\s|$)|>)", r"\1\\\2", marked)
 
 
 def for_csv(text: object, longest: int = LONGEST) -> str:

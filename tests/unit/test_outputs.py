@@ -11,6 +11,7 @@ standard error and logs of scripts                 file names, addresses        
 logs of the readers of images                      names of folders and files      below
 """
 
+import dataclasses
 import html.parser
 import io
 import logging
@@ -24,6 +25,7 @@ import pandas as pd
 import pytest
 from docutils import nodes
 from docutils.core import publish_doctree
+from markdown_it import MarkdownIt
 from matplotlib.figure import Figure
 from PIL import Image
 from rich.console import Console
@@ -35,7 +37,9 @@ from aggregated_posterior.audit.report import html_page, print_audit
 from aggregated_posterior.data.download import Patience, fetch_file
 from aggregated_posterior.data.image_folder import read_image_folder
 from aggregated_posterior.evidence.tables import attach_keys
+from aggregated_posterior.evidence.verdicts import Verdict, markdown, page, substitutions, verdict_table
 from aggregated_posterior.figures.findings import describe, sampler_plates
+from aggregated_posterior.figures.page import experiment_page, site_page
 from aggregated_posterior.figures.rows import latent_groups, tidy
 from aggregated_posterior.figures.style import complete_style
 from aggregated_posterior.pipeline.schemas import read_yaml
@@ -121,6 +125,49 @@ def test_captions_hold_restricted_settings_only(name):
         assert "snakemake" not in re.sub(known, "", expression), expression
 
 
+def verdict(nasty: str) -> Verdict:
+    fields = {field.name: nasty for field in dataclasses.fields(Verdict)}
+    return Verdict(
+        **{
+            **fields,
+            "id": "C4",
+            "verdict": "supported",
+            "estimate": 1.0,
+            "low": 0.5,
+            "high": 1.5,
+            "threshold": 1.0,
+            "cells": [],
+        }
+    )
+
+
+def test_verdicts_are_shown_as_text_in_markdown_html_and_captions(nasty):
+    table = verdict_table([verdict(nasty)])
+    tokens = MarkdownIt("commonmark").enable("table").parse(markdown(table))
+    cells = [token for token in tokens if token.type == "inline"]
+    assert len(cells) == 2 * table.shape[1]
+    assert {child.type for cell in cells for child in cell.children} <= {"text", "text_special"}
+    assert {tag for tag, _ in tags(page(table))} <= {"meta", "style", "table", "tr", "th", "td"}
+    document = publish_doctree(substitutions([verdict(nasty)]) + "\n|C4|\n", settings_overrides={"halt_level": 1})
+    assert not [
+        node for node in document.findall() if isinstance(node, nodes.raw | nodes.reference | nodes.problematic)
+    ]
+
+
+def test_pages_of_experiments_show_names_as_text(nasty):
+    def pages(text: str) -> list[str]:
+        claim = {**dataclasses.asdict(verdict(text)), "verdict": "supported"}
+        figure = {"name": "divergence", "title": text, "claims": ["C4"], "image": "data:,", "finding": text}
+        entry = {"name": text, "claims": [claim], "page": "a/index.html", "command": text, "runs": 1}
+        return [
+            experiment_page(text, [claim], [figure], {"cells": [{"name": text}]}, {"maps": [], "cells": []}),
+            site_page([entry]),
+        ]
+
+    for made, plain in zip(pages(nasty), pages("plain"), strict=True):
+        assert tags(made) == tags(plain)
+
+
 @pytest.fixture(scope="module")
 def found():
     mean = np.random.default_rng(0).standard_normal((300, 2))
@@ -139,9 +186,9 @@ def tags(page: str) -> list[str]:
 def test_the_audits_page_shows_names_as_text(found, nasty, monkeypatch):
     # No name is drawn in the figure, which takes a second.
     monkeypatch.setattr(report, "figure_bytes", lambda audit, kind: b"<svg></svg>")
-    page = html_page(found, nasty)
-    assert tags(page) == tags(html_page(found, "plain.npz"))
-    assert not set(page) & set("\x1b\x9b\x07\0\u202e\u2066")
+    made = html_page(found, nasty)
+    assert tags(made) == tags(html_page(found, "plain.npz"))
+    assert not set(made) & set("\x1b\x9b\x07\0\u202e\u2066")
 
 
 def test_the_audits_words_cannot_act_on_the_terminal(found, nasty):

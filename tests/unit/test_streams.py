@@ -11,11 +11,6 @@ from aggregated_posterior.streams import stream
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 SOURCES = sorted(path for path in SCRIPTS.rglob("*.py") if path.name != "streams.py")
-# Files that still make generators of their own; each line goes when its file draws from `stream`.
-PENDING = {
-    "auditing.py", "claims.py", "ladder.py", "samplers.py", "splits.py", "divergence.py", "training.py",
-    "compute_moments.py",
-}  # fmt: skip
 
 
 def torch_normal(seed, shape):
@@ -73,11 +68,7 @@ def test_own_generators_are_found():
     assert own_generators("def f(rng: np.random.Generator): return rng.random() + stream(0, 'f').random()") == []
 
 
-@pytest.mark.parametrize(
-    "path",
-    [pytest.param(path, marks=pytest.mark.xfail(strict=False) if path.name in PENDING else ()) for path in SOURCES],
-    ids=lambda path: path.stem,
-)
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.stem)
 def test_every_draw_comes_from_a_stream_with_a_key_of_its_own(path):
     assert own_generators(path.read_text(encoding="utf-8")) == []
 
@@ -94,7 +85,6 @@ def test_no_two_places_share_a_stream():
                 assert seen.setdefault(key, place) == place, f"{place} and {seen[key]} share the stream {key}"
 
 
-@pytest.mark.xfail("divergence.py" in PENDING, reason="the joint law still draws what users draw", strict=False)
 @pytest.mark.parametrize("user", USERS)
 @pytest.mark.parametrize("seed", range(2))
 def test_an_audit_of_data_made_with_the_same_seed_is_right(user, seed):

@@ -172,7 +172,7 @@ def _local_path(address: str) -> Path:
     if not address.lower().startswith("file:"):
         try:
             return Path(address).expanduser()
-        except RuntimeError as error:
+        except (RuntimeError, ValueError) as error:
             raise _Refusal(f"is no folder ({reason(error)})") from None
     parts = urlsplit(address)
     if parts.netloc not in ("", "localhost"):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -12,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from ..storage import DataError, read_json
-from ..text import for_rest
+from ..text import for_html, for_markdown, for_rest
 from .limits import Limits
 
 # `reported`: measured, and no threshold to compare with. `not tested`: the experiment has nothing to measure it by.
@@ -127,8 +126,7 @@ def across_experiments(published: str | Path) -> pd.DataFrame:
 def markdown(table: pd.DataFrame) -> str:
     """A table of text as a Markdown table."""
     lines = ["| " + " | ".join(table.columns) + " |", "|" + " --- |" * len(table.columns)]
-    # A bar inside a cell would end it.
-    lines += ["| " + " | ".join(str(cell).replace("|", "\\|") for cell in row) + " |" for row in table.to_numpy()]
+    lines += ["| " + " | ".join(map(for_markdown, row)) + " |" for row in table.to_numpy()]
     return "\n".join(lines) + "\n"
 
 
@@ -144,6 +142,6 @@ def page(table: pd.DataFrame) -> str:
     """A table of text as a page of HTML."""
     style = "<style>body{font-family:sans-serif}td,th{padding:4px 8px;text-align:left;vertical-align:top}</style>"
     row = "<tr>{}</tr>".format
-    head = row("".join(f"<th>{html.escape(str(name))}</th>" for name in table.columns))
-    body = (row("".join(f"<td>{html.escape(str(cell))}</td>" for cell in cells)) for cells in table.to_numpy())
+    head = row("".join(f"<th>{for_html(name)}</th>" for name in table.columns))
+    body = (row("".join(f"<td>{for_html(cell)}</td>" for cell in cells)) for cells in table.to_numpy())
     return f"<!doctype html><meta charset='utf-8'>{style}<table>{head}{''.join(body)}</table>\n"

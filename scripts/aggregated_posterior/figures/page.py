@@ -68,8 +68,8 @@ def experiment_page(
         headline=headline(claims),
         meanings=MEANINGS,
         figures=drawn,
-        # "</" would end the script element that holds the document.
-        data=json.dumps(data, separators=(",", ":"), allow_nan=False).replace("</", "<\\/"),
+        # "</" would end the script element that holds the document, and "<!--" would let it go on past its end.
+        data=json.dumps(data, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c"),
         maps=data["maps"],
     )
 
