@@ -15,16 +15,23 @@ import pandas as pd
 from ..posterior.exchangeable import Split
 from ..posterior.gauge import Canonical, canonical_form, slack_of
 from ..posterior.mixture import AggregatedPosterior, normal_log_pdf
-from ..posterior.other_laws import FullCovariance
+from ..posterior.other_laws import Codes, FullCovariance
 from ..statistics.clusters import GroupedMean, grouped_mean
 from ..statistics.divergence import (
-    IMPOSSIBLE, ROUNDING, Draws, ImpossibleEstimate, balanced_draws, feasible_information, gaussian_part,
+    IMPOSSIBLE,
+    ROUNDING,
+    Draws,
+    ImpossibleEstimate,
+    balanced_draws,
+    feasible_information,
+    gaussian_part,
     mutual_information,
 )  # fmt: skip
 from ..statistics.joint_shape import mardia_kurtosis, mardia_skewness, maximum_mean_discrepancy
 from ..statistics.marginals import Marginals
 from ..streams import stream
 from .candidates import Candidate, best_of, compare_candidates
+from .own_prior import OwnPrior, compare_with_own
 from .plan import Plan
 
 # Spikes without overlap would give infinity, which JSON lacks.
@@ -37,8 +44,9 @@ class JointLaw:
     """rows: the estimators, raw and canonical form. candidates: what each density buys, nats.
 
     certified: lower limit (95 %, for all candidates together) of KL(Q‖N(0, I)) in canonical form, −∞ where none is.
-    prior_misses: shares of the prior's draws that certainly fall where Q does not, raw and canonical. grain: how much of
-    the marginals' KL the rows make; None where nothing could be held out.
+    prior_misses: shares of the prior's draws that certainly fall where Q does not, raw and canonical. grain: how much
+    of the marginals' KL the rows make; None where nothing could be held out. groups_held_out: independent groups among
+    the held-out draws. upper: upper limit of the same KL. own_prior: what was found of a prior of the user's own.
     """
 
     rows: list[dict[str, Any]]
@@ -47,12 +55,20 @@ class JointLaw:
     certified: float
     prior_misses: tuple[float | None, float | None]
     grain: float | None
-    groups: int
+    groups_held_out: int
+    upper: float
+    own_prior: dict[str, Any] | None = None
+
+    @classmethod
+    def none(cls) -> JointLaw:
+        """Where there is no joint law."""
+        return cls([], pd.DataFrame(columns=_COLUMNS), None, -np.inf, (None, None), None, 0, np.inf)
 
 
 def measure_joint_law(
-    split: Split, plan: Plan, active: np.ndarray, most_components: int, fit_points: int, seed: int
-) -> JointLaw:
+    split: Split, plan: Plan, active: np.ndarray, most_components: int, fit_points: int,
+    own_prior: OwnPrior | None, seed: int,
+) -> JointLaw:  # fmt: skip
     """Everything about the joint law of rows to fit and rows held out."""
     canonical = canonical_form(split.train)
     inner = split.train.affine(canonical.shift, canonical.scale)
@@ -61,7 +77,7 @@ def measure_joint_law(
     if split.test is None:
         for row in rows:
             row |= _EMPTY
-        return JointLaw(rows, pd.DataFrame(columns=_COLUMNS), None, -np.inf, (None, None), None, groups)
+        return JointLaw(rows, pd.DataFrame(columns=_COLUMNS), None, -np.inf, (None, None), None, 0, np.inf)
     test = split.test.affine(canonical.shift, canonical.scale)
     draws = _held_out_draws(test, min(max(test.n, plan.points), max(fit_points, plan.points)), seed)
     groups_drawn = split.groups_test[draws.row]
@@ -93,18 +109,21 @@ def measure_joint_law(
             own |= {"bracket_low": low.value, "bracket_low_se": low.se, "identified": gap.value < 1.0}
             own |= {"bracket_high": max(high.value, low.value), "bracket_high_se": high.se}
         row |= own
+    upper = np.inf
     if bracket is not None:
         limits.append(bracket["canonical"][0].low(level))
+        upper = bracket["canonical"][1].high(LEVEL)
     table = pd.DataFrame(
-        [
-            [c.name, c.parameters, c.gain.value, c.gain.se, c.gain.low(level), c is best]
-            for c in candidates
-        ],
+        [[c.name, c.parameters, c.gain.value, c.gain.se, c.gain.low(level), c is best] for c in candidates],
         columns=_COLUMNS,
-    )  # fmt: skip
+    )
     misses = _missed(candidates, best, draws.z, groups_drawn, log_prior, canonical, level, seed)
-    grain = _grain(inner, test, plan, seed) if plan.bracket else 0.0
-    return JointLaw(rows, table, best.name, max(limits, default=-np.inf), misses, grain, len(np.unique(groups_drawn)))
+    grain = None if isinstance(inner, Codes) else _grain(inner, test, plan, seed)
+    count = len(np.unique(groups_drawn))
+    own = None
+    if own_prior is not None:
+        own = compare_with_own(own_prior, candidates, best, canonical, draws.z, groups_drawn, log_prior, level, seed)
+    return JointLaw(rows, table, best.name, max(limits, default=-np.inf), misses, grain, count, upper, own)
 
 
 _COLUMNS = ["sampler", "parameters", "gain", "gain_se", "gain_low", "advised"]
@@ -118,14 +137,14 @@ _EMPTY: dict[str, Any] = {
 def _in_sample(
     split: Split, inner: AggregatedPosterior, canonical: Canonical, plan: Plan, seed: int
 ) -> list[dict[str, Any]]:
-    train = split.train
+    train, full = split.train, isinstance(split.train, FullCovariance)
     shared: dict[str, Any] = {
         "n_train": train.n,
         "n_test": None if split.test is None else split.test.n,
         "log_n": float(np.log(len(np.unique(split.groups_train)))),
-        "mardia_kurtosis": None if isinstance(inner, FullCovariance) else mardia_kurtosis(inner),
+        "mardia_kurtosis": None if full else mardia_kurtosis(inner),
         "mardia_kurtosis_normal": float(train.latent_dim * (train.latent_dim + 2)),
-        "mardia_skewness": mardia_skewness(inner) if plan.skewness and not isinstance(inner, FullCovariance) else None,
+        "mardia_skewness": mardia_skewness(inner) if plan.skewness and not full else None,
     }
     dimension_wise = np.nan
     if plan.bracket:
@@ -150,7 +169,7 @@ def _in_sample(
                 "dimension_wise_kl": marginal if known else None,
                 "kl_in_sample": marginal + shared["total_correlation"] if known else None,
                 "gaussian_part": gaussian_part(q),
-                "mmd": None if isinstance(q, FullCovariance) else maximum_mean_discrepancy(q, stream(seed, "audit", "mmd")),
+                "mmd": None if full else maximum_mean_discrepancy(q, stream(seed, "audit", "mmd")),
             }
         )  # fmt: skip
     return rows

@@ -1,4 +1,4 @@
-"""What an audit will do at a given size, what it leaves out, and how long that takes; decided before the work begins."""
+"""What an audit will do at a given size, what it leaves out, and how long it takes; decided before the work begins."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def plan_audit(posteriors: Posteriors, points: int = 2000, fit_points: int = 20_
     marginal_rows = min(n, max(2000, MARGINAL_NUMBERS // d))
     if marginal_rows < n:
         left_out.append(
-            f"marginals (KL, KS, W1, W2, TV per dimension) of {marginal_rows:,} rows drawn at random, not of all {n:,}; "
+            f"marginals (KL, KS, W1, W2, TV per dimension) of {marginal_rows:,} rows drawn at random, not all {n:,}; "
             "moments, KL and their errors are of all rows"
         )
     joint = d <= JOINT_DIMENSIONS
@@ -75,7 +75,9 @@ def plan_audit(posteriors: Posteriors, points: int = 2000, fit_points: int = 20_
         )
     joint_rows = min(n, JOINT_ROWS, max(2000, JOINT_NUMBERS // d))
     if joint and joint_rows < n:
-        left_out.append(f"the joint law (dependence, certified bounds) of {joint_rows:,} rows drawn at random, not of all {n:,}")
+        left_out.append(
+            f"the joint law (dependence, certified bounds) of {joint_rows:,} rows drawn at random, not of all {n:,}"
+        )
     bracket = joint and not isinstance(q, Codes | FullCovariance)
     if joint and not bracket:
         kind = "codes without variances" if isinstance(q, Codes) else "posteriors with full covariances"

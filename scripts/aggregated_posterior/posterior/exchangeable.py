@@ -26,6 +26,8 @@ OF_USUAL_DISTANCE = 1e-3
 NEIGHBOURS = 3
 # A file of fewer different rows, each repeated this often, is the table of a discrete law and no sample of anything.
 DISCRETE_ROWS, DISCRETE_COPIES = 20, 50
+# Copies are mentioned from this share of the rows; of one dimension, so many come by chance.
+CHANCE = 1e-3
 # At least this many groups are held out, so that their spread is an error.
 FEWEST_HELD_OUT = 5
 
@@ -98,7 +100,7 @@ def group_rows(posteriors: Posteriors, seed: int = 0) -> tuple[np.ndarray, np.nd
             warnings += _on_repeats(of_test, "held-out rows")
     if of_test is not None:
         inside = int(np.isin(of_test, of_train).sum())
-        if inside:
+        if inside > CHANCE * test.n:
             what = "training rows too" if posteriors.groups_train is None else "of groups that are in the training half"
             warnings.append(
                 f"{inside:,} of {test.n:,} held-out rows are {what}; they are left out of every held-out bound, which "
@@ -124,7 +126,9 @@ def split_groups(posteriors: Posteriors, seed: int = 0) -> tuple[Split, list[str
             return Split(posteriors.train, posteriors.test, of_train, of_test, source), warnings
         if len(np.unique(of_test[apart])) >= FEWEST_HELD_OUT:
             source += f", the {int(apart.sum()):,} that are not training rows too"
-            return Split(posteriors.train, take_rows(posteriors.test, apart), of_train, of_test[apart], source), warnings
+            return Split(
+                posteriors.train, take_rows(posteriors.test, apart), of_train, of_test[apart], source
+            ), warnings
     names = np.unique(of_train)
     if len(names) < FEWEST_ROWS:
         what = "rows" if len(names) == len(of_train) else "different rows or groups"
@@ -132,7 +136,9 @@ def split_groups(posteriors: Posteriors, seed: int = 0) -> tuple[Split, list[str
     held = held_out_groups(of_train, seed)
     train, test = take_rows(posteriors.train, ~held), take_rows(posteriors.train, held)
     alone = len(names) == len(of_train)
-    source = f"a fifth of the {'rows' if alone else 'groups'}, drawn with a fixed seed (the encoder was trained on them)"
+    source = (
+        f"a fifth of the {'rows' if alone else 'groups'}, drawn with a fixed seed (the encoder was trained on them)"
+    )
     return Split(train, test, of_train[~held], of_train[held], source), warnings
 
 
@@ -161,7 +167,7 @@ def is_discrete(groups: np.ndarray) -> bool:
 
 def _on_repeats(groups: np.ndarray, what: str) -> list[str]:
     different = len(np.unique(groups))
-    if different == len(groups):
+    if len(groups) - different <= CHANCE * len(groups):
         return []
     if is_discrete(groups):
         return [
@@ -169,9 +175,9 @@ def _on_repeats(groups: np.ndarray, what: str) -> list[str]:
             "sample of a larger one, and nothing below holds for other data"
         ]
     return [
-        f"{len(groups) - different:,} of {len(groups):,} {what} repeat another one ({different:,} are different): copies "
-        "are held out together and count once in every error; if they are independent draws after all, give every row a "
-        "group of its own"
+        f"{len(groups) - different:,} of {len(groups):,} {what} repeat another one ({different:,} are different): "
+        "copies are held out together and count once in every error; if they are independent draws after all, give "
+        "every row a group of its own"
     ]
 
 

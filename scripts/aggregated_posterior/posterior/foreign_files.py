@@ -233,8 +233,9 @@ def _posteriors(
     none = _Half(None)
     other = test or none
     return Posteriors(
-        train.q, other.q, train.labels, other.labels, tuple(notes), groups_train=train.groups, groups_test=other.groups
-    )
+        train.q, other.q, train.labels, other.labels, tuple(notes),
+        groups_train=train.groups, groups_test=other.groups, layout=train.layout,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -242,6 +243,7 @@ class _Half:
     q: AggregatedPosterior | None
     labels: np.ndarray | None = None
     groups: np.ndarray | None = None
+    layout: Layout | None = None
 
 
 def _half(
@@ -303,7 +305,7 @@ def _half(
         q = AggregatedPosterior(q.mean[rows], q.variance[rows], (mean_name, name))
         labels = None if labels is None else labels[rows]
         groups = rows if groups is None else groups[rows]
-    return _Half(q, labels, groups)
+    return _Half(q, labels, groups, ("flat" if repeats == 1 else "channel") if images else None)
 
 
 def _check_types(parts: list[np.ndarray], name: str) -> None:

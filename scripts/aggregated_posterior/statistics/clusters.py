@@ -9,8 +9,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..posterior.mixture import AggregatedPosterior, Moments
-
 
 @dataclass(frozen=True)
 class GroupedMean:
@@ -42,27 +40,6 @@ def grouped_mean(values: np.ndarray, groups: np.ndarray) -> GroupedMean:
         return GroupedMean(mean, float("nan"), count)
     sums = np.bincount(code, weights=np.asarray(values, dtype=np.float64) - mean)
     return GroupedMean(mean, float(np.sqrt(count / (count - 1) * (sums @ sums)) / len(values)), count)
-
-
-def grouped_kurtosis_se(q: AggregatedPosterior, moments: Moments, groups: np.ndarray) -> np.ndarray:
-    """Standard error of the kurtosis per dimension, (d,), where only whole groups are independent; NaN for one group.
-
-    The influence function of `uncertainty.kurtosis_se`, summed within groups before it is squared.
-    """
-    code = np.unique(groups, return_inverse=True)[1]
-    count = int(code.max()) + 1
-    sums = np.zeros((count, q.latent_dim))
-    for start, (mean, variance) in q.blocks(description="standard errors"):
-        mean -= moments.mean
-        mean /= np.sqrt(moments.variance)
-        variance /= moments.variance
-        square = mean * mean
-        influence = square * square + 6 * square * variance + 3 * variance * variance - moments.kurtosis
-        influence -= 2 * moments.kurtosis * (square + variance - 1) + 4 * moments.skewness * mean
-        np.add.at(sums, code[start : start + len(mean)], influence)
-    if count < 2:
-        return np.full(q.latent_dim, np.nan)
-    return np.sqrt(count / (count - 1) * np.square(sums).sum(axis=0)) / q.n
 
 
 def _t(level: float, groups: int) -> float:
