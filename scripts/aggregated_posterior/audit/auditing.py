@@ -22,7 +22,7 @@ import numpy as np
 import pandas as pd
 
 from ..posterior.containers import as_array
-from ..posterior.exchangeable import is_discrete, same_rows, split_groups
+from ..posterior.exchangeable import Split, is_discrete, same_rows, split_groups
 from ..posterior.foreign_files import ALIASES, Layout, Reading, meaning, posteriors_from_arrays, read_levels
 from ..posterior.gauge import Canonical, slack_of
 from ..posterior.labels import as_labels, is_missing, label_columns
@@ -259,7 +259,9 @@ def audit_posteriors(
         "active_threshold": active_threshold,
         "mean_kl": train.joint_kl() if isinstance(train, FullCovariance) else float(kl.sum()),
         "log_n": float(np.log(len(np.unique(split.groups_train)))),
-        "groups": len(np.unique(split.groups_train)),
+        "groups": _count_groups(split),
+        "discrete": split.discrete,
+        "certified": law.certified_raw,
         "gauge_slack": float(canonical.slack.sum()),
         "held_out": split.source,
         "identified": law.rows[1]["identified"] if law.rows else None,
@@ -319,6 +321,11 @@ def label_share(q: AggregatedPosterior, moments: Moments, labels: np.ndarray) ->
     sums = np.add.reduceat(mean[order], starts, axis=0)
     sizes = np.bincount(code)[:, None]
     return name, (sums**2 / sizes).sum(axis=0) / len(mean) / moments.variance
+
+
+def _count_groups(split: Split) -> int:
+    """Independent groups of rows that the joint law looked at, held out or not."""
+    return len(np.unique(split.groups_train)) + (0 if split.groups_test is None else len(np.unique(split.groups_test)))
 
 
 def _without_outliers(posteriors: Posteriors) -> tuple[Posteriors, list[Outlier]]:

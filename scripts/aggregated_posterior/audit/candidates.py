@@ -17,6 +17,7 @@ from ..statistics.clusters import GroupedMean, grouped_mean
 from ..statistics.fitted_mixture import ActiveMixture, ConvergenceWarning, NormalMixture, fit_normal_mixture
 from ..streams import stream
 
+PRIOR, RESCALED, NORMAL = "prior", "rescaled prior", "normal"
 # Numbers of components that are tried, in this order.
 COMPONENTS = (2, 4, 10, 30, 100)
 # Rows (groups) per component that a mixture takes at least, so that components are not single rows.
@@ -60,8 +61,8 @@ def compare_candidates(
     rescaled = normal_log_pdf(held_out) + log_determinant - log_prior
     nothing = np.zeros(len(held_out))
     candidates = [
-        Candidate("N(0, I)", 0, grouped_mean(nothing, groups), nothing, None),
-        Candidate("N(0, I) rescaled", 2 * train.latent_dim, grouped_mean(rescaled, groups), rescaled, None),
+        Candidate(PRIOR, 0, grouped_mean(nothing, groups), nothing, None),
+        Candidate(RESCALED, 2 * train.latent_dim, grouped_mean(rescaled, groups), rescaled, None),
     ]
     chosen = np.flatnonzero(active)
     if not len(chosen):
@@ -83,8 +84,8 @@ def compare_candidates(
         law = ActiveMixture(train.latent_dim, chosen, mixture)
         values = law.score_samples(held_out) + log_determinant - log_prior
         gain = grouped_mean(values, groups)
-        shape = ", diagonal" if covariance == "diag" else ""
-        name = "one normal" if components == 1 else f"mixture of {components}{shape}"
+        shape = "diagonal" if covariance == "diag" else "full"
+        name = NORMAL if components == 1 else f"mixture of {components}, {shape}"
         candidates.append(Candidate(name, _parameters(mixture), gain, values, law))
         if gain.value < best.get(covariance, -np.inf) + WORTHWHILE:
             stopped.add(covariance)

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from .candidates import NORMAL, PRIOR, RESCALED
+
 # A part of the mismatch below this many nats is called none: it could hardly be seen in samples.
 NEGLIGIBLE = 0.01
 # Certified miss, and certified nats, from which sampling the prior is called doubtful.
@@ -26,12 +28,15 @@ def judge(dimensions: pd.DataFrame, mismatch: pd.DataFrame, summary: dict[str, A
     if not len(active):
         return "collapsed", "Sampling N(0, I): every draw decodes to much the same, because no dimension is active."
     low, high = mismatch.set_index("part").loc["total", ["low", "high"]]
+    certified_nats = low if summary["certified"] is None else summary["certified"]
     raw, rescaled = _missed(summary, active)
     worst = max(raw, rescaled)
-    share = f"{worst:.0%}" if abs(raw - rescaled) < 0.005 else f"{raw:.0%} ({rescaled:.0%} after rescaling)"
+    share = (
+        _percent(worst) if abs(raw - rescaled) < 0.005 else f"{_percent(raw)} ({_percent(rescaled)} after rescaling)"
+    )
     certified = f"at least {share} of its draws would have to move to follow Q(z), the law the decoder knows"
     nats = f"KL(Q‖N(0, I)) is {_interval(low, high)} nats"
-    if worst >= DOUBTFUL or low >= DOUBTFUL_NATS:
+    if worst >= DOUBTFUL or certified_nats >= DOUBTFUL_NATS:
         return "doubtful", f"Sampling N(0, I) is doubtful: {certified}, and {nats}."
     if high - low > 1:
         known = f"{certified}" if worst >= 0.005 else "nothing certified speaks against it"
@@ -44,12 +49,23 @@ def explain(dimensions: pd.DataFrame, mismatch: pd.DataFrame, summary: dict[str,
     train = dimensions[dimensions["split"] == "train"]
     active = train[train["active"]]
     sentences = [_activity(train, active, summary)]
+    if summary["discrete"]:
+        sentences.append(
+            "The file holds very few different rows, each many times: they are taken for the whole law, not for a "
+            "sample of a larger one, and nothing here holds for other data."
+        )
     if len(active):
         sentences.append(_kurtosis(active))
         sentences.append(_marginals(active, summary))
     sentences.append(_scale(train, summary))
     sentences.append(_split(mismatch, summary))
     sentences += _labels(train)
+    if "scaling_factor" in summary:
+        sentences.append(
+            f"In the words of diffusion code: shift_factor {summary['shift_factor']:.4g}, scaling_factor "
+            f"{summary['scaling_factor']:.4g} (one number for all channels); latents_mean and latents_std per channel "
+            "are in --json."
+        )
     if summary["own_prior"] is not None:
         sentences.append(_own_prior(summary["own_prior"], summary["advised_sampler"]))
     return sentences
@@ -67,7 +83,7 @@ def advice(
             "summed over dimensions: sum both over an image and average over the batch."
         ]
     part = mismatch.set_index("part")
-    gain = candidates.set_index("sampler")["gain"] if len(candidates) else pd.Series(dtype=float)
+    gain = candidates.set_index("candidate")["gain"] if len(candidates) else pd.Series(dtype=float)
     steps = sorted(
         [*_remedies(part, gain, candidates, summary), *_own_prior_remedy(summary)], key=lambda step: -step[0]
     )
@@ -95,8 +111,9 @@ def _remedies(
     steps = []
     slack = part.loc["scale", "nats"]
     raw, rescaled = (summary[f"prior_misses_{form}"] or 0.0 for form in ("raw", "canonical"))
-    ruinous = rescaled > raw + RUINOUS or gain.get("N(0, I) rescaled", slack) < min(0.0, slack - 1)
-    if slack > NEGLIGIBLE and not ruinous:
+    ruinous = rescaled > raw + RUINOUS or gain.get(RESCALED, slack) < min(0.0, slack - 1)
+    supported = not len(candidates) or candidates.set_index("candidate").loc[RESCALED, "gain_low"] > 0
+    if slack > NEGLIGIBLE and supported and not ruinous:
         steps.append(
             (
                 slack,
@@ -107,17 +124,17 @@ def _remedies(
             )
         )
     best = summary["advised_sampler"]
-    if best is not None and not best.startswith("N(0, I)"):
-        row = candidates.set_index("sampler").loc[best]
-        more = row["gain"] - gain["N(0, I) rescaled"]
+    if best is not None and best not in (PRIOR, RESCALED):
+        row = candidates.set_index("candidate").loc[best]
+        more = row["gain"] - gain[RESCALED]
         if more > NEGLIGIBLE and row["gain_low"] > 0:
             steps.append(
                 (
                     more,
                     "Fit a density to draws from the posteriors and sample that instead of the prior: "
                     f"{_article(best)} buys {more:.3g} nats on held-out rows beyond rescaling "
-                    f"({row['gain']:.3g} ± {row['gain_se']:.2g} over N(0, I) as it is). `aggregated-posterior fit FILE -o sampler.safetensors` makes one, and "
-                    "`aggregated-posterior sample sampler.safetensors` draws from it.",
+                    f"({row['gain']:.3g} ± {row['gain_se']:.2g} over N(0, I) as it is). `aggregated-posterior fit FILE "
+                    "-o sampler.safetensors` makes one, and `aggregated-posterior sample` draws from it.",
                 )
             )
     shape_low = part.loc["marginal shape", "low"]
@@ -144,11 +161,11 @@ def _own_prior_remedy(summary: dict[str, Any]) -> list[tuple[float, str]]:
 def _unequal_terms(per_dimension: float) -> str:
     return (
         f"Look at the loss first: a mean KL of {per_dimension:.3g} nats per active dimension says that the KL term "
-        "weighed next to nothing. The usual cause is that one term is averaged where the other is summed: a KL averaged "
-        "over dimensions or batch against a reconstruction summed over pixels (the reverse, a reconstruction averaged over "
-        "pixels against a summed KL, collapses dimensions instead). Sum both over an image and average both over the "
-        "batch. Where so small a weight is meant, as for latent diffusion, the prior is not what is sampled, and this "
-        "is no fault."
+        "weighed next to nothing. The usual cause is that one term is averaged where the other is summed: a KL "
+        "averaged over dimensions or batch against a reconstruction summed over pixels (the reverse, a reconstruction "
+        "averaged over pixels against a summed KL, collapses dimensions instead). Sum both over an image and average "
+        "both over the batch. Where so small a weight is meant, as for latent diffusion, the prior is not what is "
+        "sampled, and this is no fault."
     )
 
 
@@ -181,8 +198,13 @@ def _grainy(summary: dict[str, Any]) -> bool:
     return (summary["grain"] or 0.0) > GRAINY
 
 
-def _article(sampler: str) -> str:
-    return sampler if sampler.startswith(("N(", "one ")) else f"a {sampler}"
+def _article(candidate: str) -> str:
+    names = {PRIOR: "N(0, I)", RESCALED: "N(0, I) rescaled", NORMAL: "one normal law with the covariance of Q"}
+    return names.get(candidate, f"a {candidate} covariances")
+
+
+def _percent(share: float) -> str:
+    return f"{min(share, 0.99):.0%}"  # a share that is certified is never all
 
 
 def _count(number: int, thing: str) -> str:
@@ -305,10 +327,8 @@ def _labels(train: pd.DataFrame) -> list[str]:
 
 
 def _own_prior(own: dict[str, Any], best: str | None) -> str:
-    text = (
-        f"Against your own prior ({own['description']}): at least {own['misses']:.0%} of its draws would have to move"
-    )
-    text += " to follow Q(z)"
+    text = f"Against your own prior ({own['description']}): at least {_percent(own['misses'])} of its draws would have "
+    text += "to move to follow Q(z)"
     if own["certified"] is not None:
         text += f"; KL(Q‖your prior) is at least {own['certified']:.3g} nats (certified), and {_article(best)} gains "
         text += f"{own['gain']:.3g} ± {own['gain_se']:.2g} over it on held-out rows"

@@ -30,7 +30,7 @@ from ..statistics.divergence import (
 from ..statistics.joint_shape import mardia_kurtosis, mardia_skewness, maximum_mean_discrepancy
 from ..statistics.marginals import Marginals
 from ..streams import stream
-from .candidates import Candidate, best_of, compare_candidates
+from .candidates import NORMAL, Candidate, best_of, compare_candidates
 from .own_prior import OwnPrior, compare_with_own
 from .plan import Plan
 
@@ -46,7 +46,8 @@ class JointLaw:
     certified: lower limit (95 %, for all candidates together) of KL(Q‖N(0, I)) in canonical form, −∞ where none is.
     prior_misses: shares of the prior's draws that certainly fall where Q does not, raw and canonical. grain: how much
     of the marginals' KL the rows make; None where nothing could be held out. groups_held_out: independent groups among
-    the held-out draws. upper: upper limit of the same KL. own_prior: what was found of a prior of the user's own.
+    the held-out draws. upper: upper limit of the same KL. certified_raw: lower limit of KL(Q‖N(0, I)) in raw form, or
+    None. own_prior: what was found of a prior of the user's own.
     """
 
     rows: list[dict[str, Any]]
@@ -57,6 +58,7 @@ class JointLaw:
     grain: float | None
     groups_held_out: int
     upper: float
+    certified_raw: float | None = None
     own_prior: dict[str, Any] | None = None
 
     @classmethod
@@ -97,7 +99,7 @@ def measure_joint_law(
         own = _EMPTY | {"mean_kl_test": float((split.test if raw else test).kl().sum())}
         # Over the prior of this form: the raw prior is the first candidate, the canonical one the second.
         gains = [c.gain for c in candidates] if raw else [over[0], *over]
-        for name, kind in (("certified_gaussian", "one normal"), ("certified_gmm", "mixture")):
+        for name, kind in (("certified_gaussian", NORMAL), ("certified_gmm", "mixture")):
             of_kind = [g for c, g in zip(candidates, gains, strict=True) if c.name.startswith(kind)]
             if of_kind:
                 top = max(of_kind, key=lambda gain: gain.value)
@@ -120,13 +122,16 @@ def measure_joint_law(
     misses = _missed(candidates, best, draws.z, groups_drawn, log_prior, canonical, level, seed)
     grain = None if isinstance(inner, Codes) else _grain(inner, test, plan, seed)
     count = len(np.unique(groups_drawn))
+    raw = max(0.0, *(c.gain.low(level) for c in candidates))
+    if bracket is not None:
+        raw = max(raw, bracket["raw"][0].low(level))
     own = None
     if own_prior is not None:
         own = compare_with_own(own_prior, candidates, best, canonical, draws.z, groups_drawn, log_prior, level, seed)
-    return JointLaw(rows, table, best.name, max(limits, default=-np.inf), misses, grain, count, upper, own)
+    return JointLaw(rows, table, best.name, max(limits, default=-np.inf), misses, grain, count, upper, raw, own)
 
 
-_COLUMNS = ["sampler", "parameters", "gain", "gain_se", "gain_low", "advised"]
+_COLUMNS = ["candidate", "parameters", "gain", "gain_se", "gain_low", "chosen"]
 _EMPTY: dict[str, Any] = {
     name + end: None
     for name in ("bracket_low", "bracket_high", "certified_gaussian", "certified_gmm")

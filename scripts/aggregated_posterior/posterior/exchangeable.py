@@ -36,7 +36,8 @@ FEWEST_HELD_OUT = 5
 class Split:
     """Rows for fitting and rows held out, with the group of each.
 
-    source: where the held-out rows come from, as a phrase. `test` is None where nothing can be held out.
+    source: where the held-out rows come from, as a phrase. `test` is None where nothing can be held out. discrete:
+    whether the rows are a whole law and no sample (see `is_discrete`).
     """
 
     train: AggregatedPosterior
@@ -44,6 +45,7 @@ class Split:
     groups_train: np.ndarray
     groups_test: np.ndarray | None
     source: str
+    discrete: bool = False
 
 
 def same_rows(q: AggregatedPosterior, seed: int = 0) -> np.ndarray:
@@ -123,7 +125,7 @@ def split_groups(posteriors: Posteriors, seed: int = 0) -> tuple[Split, list[str
         apart = discrete | ~np.isin(of_test, of_train)
         source = "the file's own held-out rows"
         if apart.all():
-            return Split(posteriors.train, posteriors.test, of_train, of_test, source), warnings
+            return Split(posteriors.train, posteriors.test, of_train, of_test, source, discrete), warnings
         if len(np.unique(of_test[apart])) >= FEWEST_HELD_OUT:
             source += f", the {int(apart.sum()):,} that are not training rows too"
             return Split(
@@ -139,7 +141,7 @@ def split_groups(posteriors: Posteriors, seed: int = 0) -> tuple[Split, list[str
     source = (
         f"a fifth of the {'rows' if alone else 'groups'}, drawn with a fixed seed (the encoder was trained on them)"
     )
-    return Split(train, test, of_train[~held], of_train[held], source), warnings
+    return Split(train, test, of_train[~held], of_train[held], source, discrete), warnings
 
 
 def held_out_groups(groups: np.ndarray, seed: int = 0) -> np.ndarray:
@@ -170,10 +172,7 @@ def _on_repeats(groups: np.ndarray, what: str) -> list[str]:
     if len(groups) - different <= CHANCE * len(groups):
         return []
     if is_discrete(groups):
-        return [
-            f"only {different:,} of {len(groups):,} {what} are different: they are taken for the whole law, not for a "
-            "sample of a larger one, and nothing below holds for other data"
-        ]
+        return []
     return [
         f"{len(groups) - different:,} of {len(groups):,} {what} repeat another one ({different:,} are different): "
         "copies are held out together and count once in every error; if they are independent draws after all, give "
