@@ -35,7 +35,7 @@ from ..storage import DataError
 from ..streams import stream
 from .codes import distances_of_codes
 from .findings import advice, explain, judge
-from .joint_law import JointLaw, measure_joint_law
+from .joint_law import JointLaw, measure_joint_law, measure_scale
 from .outliers import Outlier, find_outliers
 from .own_prior import as_prior
 from .plan import Plan, plan_audit
@@ -244,11 +244,10 @@ def audit_posteriors(
         parts.append(_dimensions("test", posteriors, test.moments(), test.kl(), distances, canonical, active, seed))
     dimensions = pd.concat(parts, ignore_index=True)
     progress("joint law")
-    law = (
-        measure_joint_law(split, plan, active, gmm_components, fit_points, own_prior, seed)
-        if plan.joint
-        else JointLaw.none()
-    )
+    if plan.joint:
+        law = measure_joint_law(split, plan, active, gmm_components, fit_points, own_prior, seed)
+    else:
+        law = measure_scale(split)
     mismatch = _mismatch(dimensions[dimensions["split"] == "train"], law, plan)
     named = dict(zip(("scale", "shape", "dependence", "total"), mismatch["nats"], strict=True))
     summary = {

@@ -24,6 +24,8 @@ COMPONENTS = (2, 4, 10, 30, 100)
 ROWS_PER_COMPONENT = 10
 # Full covariances are tried only where each has this many rows per dimension in all.
 ROWS_PER_DIMENSION = 2
+# Numbers (draws × dimensions) that a mixture is fitted to at most, and those up to which it has several starts.
+FIT_NUMBERS, SEVERAL_STARTS = 4_000_000, 100_000
 # More components have to gain this many nats at once, or no larger number is tried.
 WORTHWHILE = 0.02
 
@@ -65,6 +67,7 @@ def compare_candidates(
         Candidate(RESCALED, 2 * train.latent_dim, grouped_mean(rescaled, groups), rescaled, None),
     ]
     chosen = np.flatnonzero(active)
+    fit_points = max(min(fit_points, 2000), min(fit_points, FIT_NUMBERS // train.latent_dim))
     if not len(chosen):
         return candidates
     index = np.tile(np.arange(train.n), -(-fit_points // train.n))[:fit_points]
@@ -77,7 +80,11 @@ def compare_candidates(
         if covariance in stopped:
             continue
         rng = stream(seed, "audit", "mixture", components, covariance)
-        settings = {"starts": 3 if components * len(points) < 100_000 else 1, "smallest_gain": 2e-3, "iterations": 60}
+        settings = {
+            "starts": 3 if components * points.size <= 16 * SEVERAL_STARTS else 1,
+            "smallest_gain": 2e-3,
+            "iterations": 60,
+        }
         with warnings.catch_warnings():  # a candidate need not be the best of its kind
             warnings.simplefilter("ignore", ConvergenceWarning)
             mixture = fit_normal_mixture(points, components, rng, covariance, **settings)

@@ -35,11 +35,13 @@ def judge(dimensions: pd.DataFrame, mismatch: pd.DataFrame, summary: dict[str, A
         _percent(worst) if abs(raw - rescaled) < 0.005 else f"{_percent(raw)} ({_percent(rescaled)} after rescaling)"
     )
     certified = f"at least {share} of its draws would have to move to follow Q(z), the law the decoder knows"
+    if worst < 0.005:
+        certified = "nothing shows where its draws miss Q(z)"
     nats = f"KL(Q‖N(0, I)) is {_interval(low, high)} nats"
     if worst >= DOUBTFUL or certified_nats >= DOUBTFUL_NATS:
         return "doubtful", f"Sampling N(0, I) is doubtful: {certified}, and {nats}."
     if high - low > 1:
-        known = f"{certified}" if worst >= 0.005 else "nothing certified speaks against it"
+        known = certified if worst >= 0.005 else "nothing certified speaks against it"
         return "open", f"Whether N(0, I) can be sampled is open: {known}, but these rows leave {nats}."
     return "in order", f"Sampling N(0, I) does little harm that shows: {certified}, and {nats}."
 
@@ -183,7 +185,7 @@ def _open(part: pd.DataFrame, summary: dict[str, Any]) -> str:
 def _missed(summary: dict[str, Any], active: pd.DataFrame) -> tuple[float, float]:
     """Certified shares of the prior's draws that miss Q, raw and after rescaling."""
     rescaled = summary["prior_misses_canonical"] or 0.0
-    if not _grainy(summary) and active["tv"].notna().all():
+    if (summary["grain"] or 0.0) <= GRAINY and active["tv"].notna().all():
         # A single marginal's total variation bounds that of the joint law from below.
         rescaled = max(rescaled, float(active["tv"].max()))
     raw = summary["prior_misses_raw"] or 0.0
@@ -195,12 +197,13 @@ def _grainy(summary: dict[str, Any]) -> bool:
 
     Where nothing could be held out, nobody knows: then the rows are taken for the law.
     """
-    return (summary["grain"] or 0.0) > GRAINY
+    grain = summary["grain"] or 0.0
+    return grain > GRAINY and grain > 0.5 * summary["shape"]
 
 
 def _article(candidate: str) -> str:
     names = {PRIOR: "N(0, I)", RESCALED: "N(0, I) rescaled", NORMAL: "one normal law with the covariance of Q"}
-    return names.get(candidate, f"a {candidate} covariances")
+    return names.get(candidate, f"a {candidate.replace(', ', ' normal laws with ')} covariances")
 
 
 def _percent(share: float) -> str:

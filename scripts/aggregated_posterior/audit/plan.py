@@ -22,7 +22,8 @@ JOINT_DIMENSIONS = 4096
 # Multiplications that Mardia's skewness (rows × d³) may take.
 SKEWNESS_WORK = 3e11
 # Seconds on one core of 2024: of one number in the moments, the marginals, and of ln Q and the mixtures' fits.
-SECONDS_MOMENTS, SECONDS_MARGINALS, SECONDS_DENSITY, SECONDS_FITS = 1.5e-8, 4e-7, 3e-10, 2.5e-6
+SECONDS_MOMENTS, SECONDS_MARGINALS, SECONDS_DENSITY, SECONDS_FITS = 1.5e-8, 2e-7, 3e-10, 2.5e-6
+SECONDS_DIMENSION = 2e-3
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,8 @@ def plan_audit(posteriors: Posteriors, points: int = 2000, fit_points: int = 20_
     skewness = joint and joint_rows * float(d) ** 3 <= SKEWNESS_WORK
     if joint and not skewness:
         left_out.append(f"Mardia's skewness: {d:,}³ third moments")
-    seconds = SECONDS_MOMENTS * n * d * 3 + SECONDS_MARGINALS * marginal_rows * d * (2 if joint else 1)
+    seconds = SECONDS_MOMENTS * n * d * 3
+    seconds += (SECONDS_DIMENSION + SECONDS_MARGINALS * marginal_rows) * d * (3 if joint else 1)
     if joint:
         seconds += SECONDS_DENSITY * 3 * points * joint_rows * d + SECONDS_FITS * fit_points * d * (1 + d / 16)
         seconds += 1e-10 * joint_rows * float(d) ** 2 * (d if skewness else 4)

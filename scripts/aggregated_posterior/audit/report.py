@@ -36,7 +36,7 @@ CAPTIONS = {
     "far": "How far from N(0, 1); slack: saved by rescaling; KL(q‖N) to TV: after rescaling",
     "why": "Why: kurtosis − 3 = means + position + scales (active dimensions)",
     "parts": "KL(Q‖N(0, I)) by cause, nats",
-    "candidates": "What to sample: gain over N(0, I) on held-out rows, nats",
+    "candidates": "What to sample (← advised): gain over N(0, I) on held-out rows, nats",
 }  # fmt: skip
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
@@ -73,11 +73,11 @@ def tables(audit: Audit, limit: int | None = SHOWN) -> list[tuple[str, list[str]
     shown.append((CAPTIONS["parts"], ["part", "nats", "low", "high", "known"], parts))
     if len(audit.candidates):
         rows = [
-            [row["candidate"], f"{row['parameters']:,}", f"{row['gain']:.3f}", f"{row['gain_se']:.3f}",
-             f"{row['gain_low']:.3f}", "← advised" if row["chosen"] else ""]
+            [row["candidate"] + (" ←" if row["chosen"] else ""), f"{row['parameters']:,}"]
+            + [f"{row[name]:.3f}" for name in ("gain", "gain_se", "gain_low")]
             for row in audit.candidates.to_dict("records")
-        ]  # fmt: skip
-        headings = ["candidate", "parameters", "gain", "error", "certified", ""]
+        ]
+        headings = ["candidate", "parameters", "gain", "error", "certified"]
         shown.append((CAPTIONS["candidates"], headings, rows))
     return shown
 
@@ -129,7 +129,14 @@ def print_audit(audit: Audit, source: str, console: Console) -> None:
     for caption, headings, cells in tables(audit):
         for number, columns in enumerate(_folded(headings, cells, console.width)):
             title = caption if number == 0 else "continued"
-            table = Table(title=title, title_justify="left", title_style="italic", box=box.SIMPLE_HEAD, padding=(0, 1))
+            table = Table(
+                title=title,
+                title_justify="left",
+                title_style="italic",
+                box=box.SIMPLE_HEAD,
+                padding=(0, 1),
+                collapse_padding=True,
+            )
             for column in columns:
                 justify = "left" if headings[column] in TEXTS else "right"
                 table.add_column(headings[column], justify=justify, no_wrap=True, overflow="fold")
@@ -140,11 +147,11 @@ def print_audit(audit: Audit, source: str, console: Console) -> None:
 
 def _folded(headings: list[str], cells: list[list[str]], width: int) -> list[list[int]]:
     """Columns of the parts into which a table falls in `width` columns of text; each part begins with the first one."""
-    # Two spaces of padding per column, and one between the columns and at either end.
-    needed = [max(len(text) for text in column) + 3 for column in zip(headings, *cells, strict=True)]
+    # A space of padding between columns, one for the box, and one at either end.
+    needed = [max(len(text) for text in column) + 2 for column in zip(headings, *cells, strict=True)]
     parts = [[0]]
     for column in range(1, len(headings)):
-        if len(parts[-1]) > 1 and sum(needed[c] for c in [*parts[-1], column]) + 1 > width:
+        if len(parts[-1]) > 1 and sum(needed[c] for c in [*parts[-1], column]) + 2 > width:
             parts.append([0])
         parts[-1].append(column)
     return parts
