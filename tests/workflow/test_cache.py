@@ -123,7 +123,7 @@ def test_the_key_holds_what_a_result_depends_on_and_nothing_else(fresh, cache, p
         assert runs and all(rule.startswith("plot_") for rule in runs)
         assert {"train_vae", "score_samplers", "check_claims"} <= restored
     else:
-        assert {"train_vae", "encode_posteriors", "compute_moments", "check_claims"} <= runs
+        assert {"train_vae", "encode_posteriors", "compute_statistics", "check_claims"} <= runs
         assert spared <= restored
         assert not spared & runs
 

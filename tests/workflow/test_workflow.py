@@ -8,7 +8,7 @@ import pytest
 
 from .conftest import ROOT, TINY
 
-STATISTICS = {"compute_moments": 3, "measure_marginals": 3, "measure_divergence": 3}
+STATISTICS = {"compute_statistics": 3}
 
 
 def test_the_tiny_experiment_reaches_figures_and_verdicts(finished):
@@ -94,7 +94,7 @@ def test_another_kl_weight_plans_only_the_new_models(clone):
     project = clone()
     project.edit(TINY, "kl_weights: [0.5, 1]", "kl_weights: [0.5, 1, 2]")
     plan = project.plan()
-    for rule in ("train_vae", "encode_posteriors", "compute_moments", "score_samplers"):
+    for rule in ("train_vae", "encode_posteriors", "compute_statistics", "score_samplers"):
         assert plan[rule] == 1, rule
     assert "train_judge" not in plan
 

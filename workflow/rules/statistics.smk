@@ -1,65 +1,19 @@
 # Exact statistics of Q(z): only arrays from here on.
+# Needs a model's posteriors.safetensors; makes its moments, marginals and divergence, and for two dimensions a map.
 POSTERIORS = f"{MODEL}/posteriors.safetensors"
 STATISTICS = config["statistics"]
 
 
-rule compute_moments:
+rule compute_statistics:
     input:
         posteriors=POSTERIORS,
     output:
         moments=f"{MODEL}/moments.csv",
-    log:
-        "logs/{experiment}/compute_moments/{dataset}_{architecture}_latent_{latent_dim}_kl_{kl_weight}_seed_{seed}.log",
-    cache: True
-    conda:
-        "../../environment.yml"
-    threads: 1
-    resources:
-        mem_mb=1000,
-        runtime=10,
-    params:
-        settings={
-            "active_threshold": STATISTICS["active_threshold"],
-            "confidence": STATISTICS["confidence"],
-            "draws": STATISTICS["draws"],
-            "seed": 0,
-        },
-        code=code("compute_moments"),
-        cache_key=cache_key,
-    script:
-        "../../scripts/compute_moments.py"
-
-
-rule measure_marginals:
-    input:
-        posteriors=POSTERIORS,
-    output:
         marginals=f"{MODEL}/marginals.csv",
         curves=f"{MODEL}/marginal_curves.csv",
-    log:
-        "logs/{experiment}/measure_marginals/{dataset}_{architecture}_latent_{latent_dim}_kl_{kl_weight}_seed_{seed}.log",
-    cache: True
-    conda:
-        "../../environment.yml"
-    threads: 1
-    resources:
-        mem_mb=1500,
-        runtime=lambda wildcards, attempt: 20 * attempt,
-    params:
-        settings={"active_threshold": STATISTICS["active_threshold"]},
-        code=code("measure_marginals"),
-        cache_key=cache_key,
-    script:
-        "../../scripts/measure_marginals.py"
-
-
-rule measure_divergence:
-    input:
-        posteriors=POSTERIORS,
-    output:
         divergence=f"{MODEL}/divergence.json",
     log:
-        "logs/{experiment}/measure_divergence/{dataset}_{architecture}_latent_{latent_dim}_kl_{kl_weight}_seed_{seed}.log",
+        "logs/{experiment}/compute_statistics/{dataset}_{architecture}_latent_{latent_dim}_kl_{kl_weight}_seed_{seed}.log",
     cache: True
     conda:
         "../../environment.yml"
@@ -69,16 +23,18 @@ rule measure_divergence:
         runtime=lambda wildcards, attempt: 30 * attempt,
     params:
         settings={
+            "active_threshold": STATISTICS["active_threshold"],
+            "confidence": STATISTICS["confidence"],
+            "draws": STATISTICS["draws"],
             "points": STATISTICS["divergence_points"],
             "gmm_components": STATISTICS["divergence_components"],
             "fit_points": STATISTICS["divergence_fit_points"],
-            "active_threshold": STATISTICS["active_threshold"],
             "seed": 0,
         },
-        code=code("measure_divergence"),
+        code=code("compute_statistics"),
         cache_key=cache_key,
     script:
-        "../../scripts/measure_divergence.py"
+        "../../scripts/compute_statistics.py"
 
 
 rule measure_latent_map:

@@ -382,7 +382,7 @@ def _distances(q: AggregatedPosterior, canonical: Canonical) -> tuple[Marginals 
     if isinstance(q, Codes):
         return None, distances_of_codes(canonical.apply(q.mean))
     # A single dimension sees only the diagonal of a full covariance.
-    marginals = Marginals(AggregatedPosterior(q.mean, q.variance).affine(canonical.shift, canonical.scale))
+    marginals = Marginals(AggregatedPosterior(q.mean, q.variance)).affine(canonical.shift, canonical.scale)
     return marginals, marginals.distances()
 
 

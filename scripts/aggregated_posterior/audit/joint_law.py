@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from ..posterior.exchangeable import Split
-from ..posterior.gauge import Canonical, canonical_form, slack_of
+from ..posterior.gauge import Canonical, canonical_form
 from ..posterior.mixture import AggregatedPosterior, normal_log_pdf
 from ..posterior.other_laws import Codes, FullCovariance
 from ..statistics.clusters import GroupedMean, grouped_mean
@@ -28,7 +28,7 @@ from ..statistics.divergence import (
     mutual_information,
 )  # fmt: skip
 from ..statistics.joint_shape import mardia_kurtosis, mardia_skewness, maximum_mean_discrepancy
-from ..statistics.marginals import Marginals
+from ..statistics.portrait import Law
 from ..streams import stream
 from .candidates import NORMAL, PRIOR, RESCALED, Candidate, best_of, compare_candidates
 from .own_prior import OwnPrior, compare_with_own
@@ -72,20 +72,21 @@ def measure_joint_law(
     own_prior: OwnPrior | None, seed: int,
 ) -> JointLaw:  # fmt: skip
     """Everything about the joint law of rows to fit and rows held out."""
-    canonical = canonical_form(split.train)
-    inner = split.train.affine(canonical.shift, canonical.scale)
-    rows = _in_sample(split, inner, canonical, plan, seed)
+    raw = Law(split.train)
+    canonical = canonical_form(split.train, raw.moments)
+    inner = Law.of(raw, canonical)
+    rows = _in_sample(split, raw, inner, plan, seed)
     groups = len(np.unique(split.groups_train))
     if split.test is None:
         for row in rows:
             row |= _EMPTY
         return JointLaw(rows, pd.DataFrame(columns=_COLUMNS), None, -np.inf, (None, None), None, 0, np.inf)
-    test = split.test.affine(canonical.shift, canonical.scale)
-    draws = _held_out_draws(test, min(max(test.n, plan.points), max(fit_points, plan.points)), seed)
+    test = Law.of(Law(split.test), canonical)
+    draws = _held_out_draws(test.q, min(max(test.q.n, plan.points), max(fit_points, plan.points)), seed)
     groups_drawn = split.groups_test[draws.row]
     log_prior = normal_log_pdf(canonical.invert(draws.z))
     candidates = compare_candidates(
-        inner, draws.z, groups_drawn, log_prior, canonical.log_determinant, active, groups,
+        inner.q, draws.z, groups_drawn, log_prior, canonical.log_determinant, active, groups,
         min(most_components, max(1, groups)), fit_points, seed,
     )  # fmt: skip
     best = best_of(candidates, groups_drawn)
@@ -93,12 +94,12 @@ def measure_joint_law(
     # In canonical form the prior is the second candidate: gains over it.
     over = [grouped_mean(c.values - candidates[1].values, groups_drawn) for c in candidates[1:]]
     limits = [gain.low(level) for gain in over[1:]]
-    bracket = _bracket(split, inner, test, plan, seed) if plan.bracket else None
+    bracket = _bracket(split, inner.q, test.q, canonical, plan, seed) if plan.bracket else None
     for row in rows:
-        raw = row["form"] == "raw"
-        own = _EMPTY | {"mean_kl_test": float((split.test if raw else test).kl().sum())}
+        is_raw = row["form"] == "raw"
+        own = _EMPTY | {"mean_kl_test": float((test.raw if is_raw else test).kl.sum())}
         # Over the prior of this form: the raw prior is the first candidate, the canonical one the second.
-        gains = [c.gain for c in candidates] if raw else [over[0], *over]
+        gains = [c.gain for c in candidates] if is_raw else [over[0], *over]
         for name, kind in (("certified_gaussian", NORMAL), ("certified_gmm", "mixture")):
             of_kind = [g for c, g in zip(candidates, gains, strict=True) if c.name.startswith(kind)]
             if of_kind:
@@ -107,7 +108,7 @@ def measure_joint_law(
         mixtures = [c for c in candidates if c.law is not None]
         own["gmm_components"] = max(mixtures, key=lambda c: c.gain.value).law.n_components if mixtures else None
         if bracket is not None:
-            low, high, gap = bracket["raw" if raw else "canonical"]
+            low, high, gap = bracket["raw" if is_raw else "canonical"]
             own |= {"bracket_low": low.value, "bracket_low_se": low.se, "identified": gap.value < 1.0}
             own |= {"bracket_high": max(high.value, low.value), "bracket_high_se": high.se}
         row |= own
@@ -120,15 +121,17 @@ def measure_joint_law(
         columns=_COLUMNS,
     )
     misses = _missed(candidates, best, draws.z, groups_drawn, log_prior, canonical, level, seed)
-    grain = None if isinstance(inner, Codes) else _grain(inner, test, plan, seed)
+    grain = None if isinstance(raw.q, Codes) else _grain(inner, test, plan, seed)
     count = len(np.unique(groups_drawn))
-    raw = max(0.0, *(c.gain.low(level) for c in candidates))
+    certified_raw = max(0.0, *(c.gain.low(level) for c in candidates))
     if bracket is not None:
-        raw = max(raw, bracket["raw"][0].low(level))
+        certified_raw = max(certified_raw, bracket["raw"][0].low(level))
     own = None
     if own_prior is not None:
         own = compare_with_own(own_prior, candidates, best, canonical, draws.z, groups_drawn, log_prior, level, seed)
-    return JointLaw(rows, table, best.name, max(limits, default=-np.inf), misses, grain, count, upper, raw, own)
+    return JointLaw(
+        rows, table, best.name, max(limits, default=-np.inf), misses, grain, count, upper, certified_raw, own
+    )
 
 
 _COLUMNS = ["candidate", "parameters", "gain", "gain_se", "gain_low", "chosen"]
@@ -149,24 +152,12 @@ def measure_scale(split: Split) -> JointLaw:
     canonical = canonical_form(split.train)
     inner = split.test.affine(canonical.shift, canonical.scale)
     values = 0.5 * (_second_moment(split.test) - _second_moment(inner)) + canonical.log_determinant
-    gains = [grouped_mean(v, split.groups_test) for v in (np.zeros_like(values), values)]
-    table = pd.DataFrame(
-        [
-            [
-                name,
-                parameters,
-                gain.value,
-                gain.se,
-                gain.low(LEVEL),
-                name == PRIOR if gains[1].low(LEVEL) <= 0 else name == RESCALED,
-            ]
-            for name, parameters, gain in zip((PRIOR, RESCALED), (0, 2 * inner.latent_dim), gains, strict=True)
-        ],
-        columns=_COLUMNS,
-    )
-    none = JointLaw.none()
-    best = str(table.loc[table["chosen"], "candidate"].iloc[0])
-    return replace(none, candidates=table, best=best, certified_raw=max(0.0, gains[1].low(LEVEL)))
+    gain = grouped_mean(values, split.groups_test)
+    low = gain.low(LEVEL)
+    rows = [[PRIOR, 0, 0.0, 0.0, 0.0, low <= 0], [RESCALED, 2 * inner.latent_dim, gain.value, gain.se, low, low > 0]]
+    table = pd.DataFrame(rows, columns=_COLUMNS)
+    best = RESCALED if low > 0 else PRIOR
+    return replace(JointLaw.none(), candidates=table, best=best, certified_raw=max(0.0, low))
 
 
 def _second_moment(q: AggregatedPosterior) -> np.ndarray:
@@ -174,44 +165,47 @@ def _second_moment(q: AggregatedPosterior) -> np.ndarray:
     return np.concatenate([(mean * mean + variance).sum(axis=1) for _, (mean, variance) in q.blocks()])
 
 
-def _in_sample(
-    split: Split, inner: AggregatedPosterior, canonical: Canonical, plan: Plan, seed: int
-) -> list[dict[str, Any]]:
-    train, full = split.train, isinstance(split.train, FullCovariance)
+def _in_sample(split: Split, raw: Law, inner: Law, plan: Plan, seed: int) -> list[dict[str, Any]]:
+    full = isinstance(raw.q, FullCovariance)
+    latent_dim = raw.q.latent_dim
+    with_skewness = plan.skewness and not full
     shared: dict[str, Any] = {
-        "n_train": train.n,
+        "n_train": raw.q.n,
         "n_test": None if split.test is None else split.test.n,
         "log_n": float(np.log(len(np.unique(split.groups_train)))),
-        "mardia_kurtosis": None if full else mardia_kurtosis(inner),
-        "mardia_kurtosis_normal": float(train.latent_dim * (train.latent_dim + 2)),
-        "mardia_skewness": mardia_skewness(inner) if plan.skewness and not full else None,
+        "mardia_kurtosis": None if full else mardia_kurtosis(inner.q, inner.moments, inner.covariance),
+        "mardia_kurtosis_normal": float(latent_dim * (latent_dim + 2)),
+        "mardia_skewness": mardia_skewness(inner.q, inner.moments, inner.covariance) if with_skewness else None,
     }
-    dimension_wise = np.nan
+    names = ("mutual_information", "mutual_information_se", "mutual_information_raw", "total_correlation")
+    shared |= dict.fromkeys(names)
+    dimension_wise = None
     if plan.bracket:
-        dimension_wise = float(Marginals(inner).distances().kl.sum())
-        draws = balanced_draws(inner, plan.points, stream(seed, "audit", "information"))
-        estimate = mutual_information(inner, draws)
-        mean_kl = float(inner.kl().sum())
-        information = feasible_information(estimate, train.n, mean_kl, dimension_wise)
-        shared |= {"mutual_information": information, "mutual_information_se": estimate.se}
-        shared |= {"mutual_information_raw": estimate.value}
-        shared["total_correlation"] = max(mean_kl - information - dimension_wise, 0.0)
-    else:
-        names = ("mutual_information", "mutual_information_se", "mutual_information_raw", "total_correlation")
-        shared |= dict.fromkeys(names)
+        dimension_wise = float(inner.distances.kl.sum())
+        estimate = mutual_information(
+            inner.q, balanced_draws(inner.q, plan.points, stream(seed, "audit", "information"))
+        )
+        mean_kl = float(inner.kl.sum())
+        information = feasible_information(estimate, raw.q.n, mean_kl, dimension_wise)
+        correlation = max(mean_kl - information - dimension_wise, 0.0)
+        shared |= dict(zip(names, (information, estimate.se, estimate.value, correlation), strict=True))
     rows = []
-    for form, q in (("raw", train), ("canonical", inner)):
-        marginal = dimension_wise + (float(slack_of(q.moments()).sum()) if form == "raw" else 0.0)
-        known = plan.bracket
+    for form, law in (("raw", raw), ("canonical", inner)):
+        marginal = None
+        if dimension_wise is not None:
+            # The marginals' KL in raw form is the canonical one plus the slack that was taken out.
+            marginal = dimension_wise + (float(law.slack.sum()) if form == "raw" else 0.0)
         rows.append(
             {
-                "form": form, **shared, "mean_kl": float(q.kl().sum()),
-                "dimension_wise_kl": marginal if known else None,
-                "kl_in_sample": marginal + shared["total_correlation"] if known else None,
-                "gaussian_part": gaussian_part(q),
-                "mmd": None if full else maximum_mean_discrepancy(q, stream(seed, "audit", "mmd")),
+                "form": form,
+                **shared,
+                "mean_kl": float(law.kl.sum()),
+                "dimension_wise_kl": marginal,
+                "kl_in_sample": None if marginal is None else marginal + shared["total_correlation"],
+                "gaussian_part": gaussian_part(law.moments, law.covariance),
+                "mmd": None if full else maximum_mean_discrepancy(law.q, stream(seed, "audit", "mmd")),
             }
-        )  # fmt: skip
+        )
     return rows
 
 
@@ -220,7 +214,7 @@ def _held_out_draws(test: AggregatedPosterior, points: int, seed: int) -> Draws:
 
 
 def _bracket(
-    split: Split, inner: AggregatedPosterior, test: AggregatedPosterior, plan: Plan, seed: int
+    split: Split, inner: AggregatedPosterior, test: AggregatedPosterior, canonical: Canonical, plan: Plan, seed: int
 ) -> dict[str, tuple[GroupedMean, GroupedMean, GroupedMean]]:
     """E_{Q_test}[ln Q_train − ln p] ≤ KL(Q‖p) ≤ E_{Q_test}[ln Q_test − ln p], and their gap, by form."""
     draws = _held_out_draws(test, plan.points, seed)
@@ -229,7 +223,6 @@ def _bracket(
     gap = grouped_mean(log_test - log_train, groups)
     if gap.value < -IMPOSSIBLE * np.nan_to_num(gap.se) - ROUNDING:
         raise ImpossibleEstimate(f"the bracket is upside down by {-gap.value:.6g} nats")
-    canonical = canonical_form(split.train)
     priors = {
         "raw": normal_log_pdf(canonical.invert(draws.z)) - canonical.log_determinant,
         "canonical": normal_log_pdf(draws.z),
@@ -271,13 +264,13 @@ def _missed(
     return missed[0], missed[1]
 
 
-def _grain(train: AggregatedPosterior, test: AggregatedPosterior, plan: Plan, seed: int) -> float:
+def _grain(train: Law, test: Law, plan: Plan, seed: int) -> float:
     """Σ_j E_{z~test}[ln q_j,test(z) − ln q_j,train(z)] ≥ 0, nats: how much of the marginals' KL the rows make.
 
     KL of a population's marginals lies between the in-sample value less this and the in-sample value, as for the joint
     law. It is near 0 unless posteriors are narrower than the distance of neighbouring means.
     """
-    draws = balanced_draws(test, plan.points, stream(seed, "audit", "grain"))
+    draws = balanced_draws(test.q, plan.points, stream(seed, "audit", "grain"))
     with np.errstate(divide="ignore"):
-        difference = np.log(Marginals(test).pdf(draws.z)) - np.log(Marginals(train).pdf(draws.z))
+        difference = np.log(test.marginals.pdf(draws.z)) - np.log(train.marginals.pdf(draws.z))
     return float(np.clip(difference.sum(axis=1).mean(), 0.0, LARGEST_GRAIN))

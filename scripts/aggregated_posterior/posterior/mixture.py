@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import mmap
 from collections.abc import Iterator
+from functools import cached_property
 
 import numpy as np
 
 from ..storage import DataError
-from .density import accumulate
+from .density import log_sum_of_components
 from .moments import Moments, excess_over_log, merge_blocks
 
 # One block of means in float64 takes 256 KiB, so that a block, its variances and two scratch arrays stay in a
@@ -27,8 +28,6 @@ RELEASE_BYTES = 128 * 2**20
 # What float64 carries through the fourth power and its sums: beyond, moments would be infinite, zero or NaN.
 LARGEST_MEAN = 1e70
 SMALLEST_VARIANCE, LARGEST_VARIANCE = 1e-140, 1e140
-# The largest error, in nats, that the matrix form of ln Q may have before a pair is computed again directly.
-DENSITY_TOLERANCE = 1e-10
 
 
 def normal_log_pdf(z: np.ndarray) -> np.ndarray:
@@ -167,7 +166,9 @@ class AggregatedPosterior:
         d = self.latent_dim
         count, centre = [], []
         scatter, mean_variance = np.zeros((d, d)), np.zeros(d)
-        for _, (mean, variance) in self.blocks(description="covariance"):
+        # About d rows at once in many dimensions, so that the product outweighs what is done once a block.
+        rows = max(1, BLOCK_ELEMENTS // d, min(d, 1024))
+        for _, (mean, variance) in self.blocks(rows, "covariance"):
             c = mean.mean(axis=0)
             mean -= c
             residual = mean.mean(axis=0)
@@ -191,18 +192,11 @@ class AggregatedPosterior:
     # ----------------------------------------------------------------------------------------------- density
 
     def log_density(self, z: np.ndarray, block_size: int = 2**17) -> np.ndarray:
-        """ln Q(z) in nats with the whole mixture, never a minibatch; z (M, d), returns (M,).
+        """ln Q(z) in nats with the whole mixture, never a minibatch; z (M, d), returns (M,); see `density.py`.
 
-        One matrix product per block, [−½z², z, 1] · [1/s, μ/s, constant]ᵀ, and a running log-sum-exp. The product
-        form subtracts numbers of size (|z| + |μ|)²/s from one another, so its error is about ε·Σ_j (|z_j| + |μ_j|)²/s_j
-        (after z and μ are centred). For every component where that bound exceeds 1e-10 nats, the pairs that can
-        matter at all (within 40 nats of the largest, errors counted) are computed again as −½ Σ (z − μ)²/s, so the
-        accuracy holds for variances from 1e-12 to 1e6 and means of 1e6. That second step is as slow as the broadcast
-        form when *all* pairs qualify (thousands of points inside thousands of equally narrow components).
-
-        Arguments:
-            z: points, (M, d), finite.
-            block_size: entries (points × components) of one block; peak memory is about 40 bytes for each.
+        Args:
+            z: Points, (M, d), finite.
+            block_size: Entries (points × components) of one block; peak memory is about 40 bytes for each.
 
         Raises:
             DataError: z is not (M, d) or not finite.
@@ -212,48 +206,12 @@ class AggregatedPosterior:
             raise DataError(f"points have shape {z.shape}, expected (M, {self.latent_dim})")
         if not np.isfinite(z).all():
             raise DataError("points hold NaN or infinity: ln Q needs finite points")
-        m = len(z)
-        if m == 0:
+        if not len(z):
             return np.empty(0)
-        points = min(m, 256)
+        points = min(len(z), 256)
         rows = max(1, min(self.n, block_size // points, 2048))
-        shift = z.mean(axis=0)
-        centred = z - shift
-        parts = [slice(start, min(start + points, m)) for start in range(0, m, points)]
-        reach = np.array([np.abs(centred[part]).max(axis=0) for part in parts])
-        reach = np.concatenate([reach**2, 2 * reach, np.ones((len(parts), 1))], axis=1)
-        # The last column carries minus the running maximum into the product, which saves a pass to subtract it.
-        left = np.concatenate([-0.5 * centred**2, centred, np.ones((m, 1)), np.zeros((m, 1))], axis=1)
-        top = np.full(m, -np.inf)
-        total = np.zeros(m)
-        half_log_two_pi = 0.5 * self.latent_dim * np.log(2 * np.pi)
-        scratch = np.empty(points * rows)
-        epsilon = 2 * np.finfo(np.float64).eps
-        for _, (mean, variance) in self.blocks(rows, "ln Q"):
-            constant = -0.5 * np.log(variance).sum(axis=1) - half_log_two_pi
-            original = mean.copy()
-            mean -= shift
-            precision = 1.0 / variance
-            weighted = mean * precision
-            square = np.einsum("ij,ij->i", mean, weighted)
-            right = np.concatenate(
-                [
-                    precision.T,
-                    weighted.T,
-                    (constant - 0.5 * square)[None],
-                    np.ones((1, len(mean))),
-                ]
-            )
-            # Σ_j (|z_j| + |μ_j|)²/s_j at the farthest point of each part, for all parts in one small product.
-            errors = epsilon * (reach @ np.concatenate([precision.T, np.abs(weighted).T, square[None]]))
-            for rows_z, error in zip(parts, errors, strict=True):
-                fragile = np.flatnonzero(error > DENSITY_TOLERANCE)
-                table = scratch[: (rows_z.stop - rows_z.start) * len(mean)].reshape(-1, len(mean))
-                accumulate(
-                    left[rows_z], right, top[rows_z], total[rows_z], table,
-                    fragile, error, z[rows_z], original, precision, constant,
-                )  # fmt: skip
-        return top + np.log(total) - np.log(self.n)
+        blocks = ((mean, variance) for _, (mean, variance) in self.blocks(rows, "ln Q"))
+        return log_sum_of_components(blocks, z, points, rows) - np.log(self.n)
 
     # ---------------------------------------------------------------------------------- draws and new mixtures
 
@@ -264,23 +222,78 @@ class AggregatedPosterior:
 
     def sample_components(self, index: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """One draw from each of the components `index` (n,), returned in that order, (n, d)."""
+        mean, variance = self.rows(index)
+        return mean + np.sqrt(variance) * rng.standard_normal(mean.shape)
+
+    def rows(self, index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Means and variances of the components `index` (n,), (n, d) each, float64."""
         mean = np.asarray(self.mean[index], dtype=np.float64)
         variance = np.asarray(self.variance[index], dtype=np.float64)
         if not self._checked:
             _check_values(mean, variance, self._names, first_row=None)
-        return mean + np.sqrt(variance) * rng.standard_normal(mean.shape)
+        return mean, variance
 
     def affine(self, shift: np.ndarray, scale: np.ndarray) -> AggregatedPosterior:
-        """The law of (z − shift)·scale: means (μ − shift)·scale, variances s·scale², in float64 and in memory."""
-        shift = np.asarray(shift, dtype=np.float64)
-        scale = np.asarray(scale, dtype=np.float64)
-        mean = (np.asarray(self.mean, dtype=np.float64) - shift) * scale
-        return AggregatedPosterior(mean, np.asarray(self.variance, dtype=np.float64) * scale**2, self._names)
+        """The law of (z − shift)·scale, float64: means (μ − shift)·scale, variances s·scale².
+
+        It is a view: passes and draws compute it block by block, and no array is made until `mean` or `variance` is
+        asked for.
+        """
+        return _Affine(self, shift, scale)
 
     def select(self, dimensions: np.ndarray) -> AggregatedPosterior:
         """The marginal law of some latent dimensions (indices or a boolean mask), in the order given."""
         dimensions = np.asarray(dimensions)
         return AggregatedPosterior(self.mean[:, dimensions], self.variance[:, dimensions], self._names)
+
+
+class _Affine(AggregatedPosterior):
+    """The law of (z − shift)·scale for z of another mixture, computed when it is read."""
+
+    def __init__(self, base: AggregatedPosterior, shift: np.ndarray, scale: np.ndarray) -> None:
+        self._base = base
+        self._shift = np.broadcast_to(np.asarray(shift, dtype=np.float64), (base.latent_dim,))
+        self._scale = np.broadcast_to(np.asarray(scale, dtype=np.float64), (base.latent_dim,))
+
+    @cached_property
+    def mean(self) -> np.ndarray:
+        return (np.asarray(self._base.mean, dtype=np.float64) - self._shift) * self._scale
+
+    @cached_property
+    def variance(self) -> np.ndarray:
+        return np.asarray(self._base.variance, dtype=np.float64) * self._scale**2
+
+    @property
+    def n(self) -> int:
+        return self._base.n
+
+    @property
+    def latent_dim(self) -> int:
+        return self._base.latent_dim
+
+    def __repr__(self) -> str:
+        return f"{self._base!r}.affine(...)"
+
+    def blocks(
+        self, rows: int | None = None, description: str | None = None, scratch: np.ndarray | None = None
+    ) -> Iterator[tuple[int, np.ndarray]]:
+        for start, block in self._base.blocks(rows, description, scratch):
+            self._map(*block)
+            yield start, block
+
+    def rows(self, index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        mean, variance = self._base.rows(index)
+        self._map(mean, variance)
+        return mean, variance
+
+    def select(self, dimensions: np.ndarray) -> AggregatedPosterior:
+        dimensions = np.asarray(dimensions)
+        return _Affine(self._base.select(dimensions), self._shift[dimensions], self._scale[dimensions])
+
+    def _map(self, mean: np.ndarray, variance: np.ndarray) -> None:
+        mean -= self._shift
+        mean *= self._scale
+        variance *= self._scale**2
 
 
 # ------------------------------------------------------------------------------------------------------ helpers

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -40,6 +40,20 @@ class Moments:
         """The lower bound (A + √3·B)²/V² that the kurtosis of every such mixture obeys."""
         bound = self.variance_of_means + np.sqrt(3.0) * self.mean_variance
         return (bound / self.variance) ** 2
+
+    def affine(self, shift: np.ndarray, scale: np.ndarray) -> Moments:
+        """The moments of (z − shift)·scale, (d,) each, in closed form."""
+        mean, square = (self.mean - shift) * scale, scale**2
+        variance = self.variance * square
+        return replace(
+            self,
+            mean=mean,
+            variance=variance,
+            second_moment=mean**2 + variance,
+            skewness=self.skewness * np.sign(scale),
+            variance_of_means=self.variance_of_means * square,
+            mean_variance=self.mean_variance * square,
+        )
 
 
 def excess_over_log(x: np.ndarray) -> np.ndarray:

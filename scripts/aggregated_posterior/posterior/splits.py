@@ -6,19 +6,22 @@ that somebody else saved are read by `foreign_files.py`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from ..storage import DataError, read_arrays
+from ..streams import stream
 from .gauge import Canonical, canonical_form
 from .mixture import AggregatedPosterior, Moments
 
 # One row in five is held out where a file has no test half: enough for both ends of the bracket.
 HELD_OUT_SHARE = 0.2
 FEWEST_ROWS = 10
+# Two other customs of calling a dimension active: Var(μ) above this (Burda, Grosse and Salakhutdinov 2016), E[s] below.
+ACTIVE_VARIANCE_OF_MEANS = 0.01
+ACTIVE_MEAN_VARIANCE = 0.95
 
 
 @dataclass(frozen=True)
@@ -79,13 +82,6 @@ class Posteriors:
         """The canonical transform, fitted on the train split only; `moments` are those of `train` where known."""
         return canonical_form(self.train, moments)
 
-    def variants(self, canonical: Canonical) -> Iterator[tuple[str, str, AggregatedPosterior]]:
-        """Yield (split, form, Q(z)) for every split that exists, raw and canonical."""
-        for split, q in (("train", self.train), ("test", self.test)):
-            if q is not None:
-                yield split, "raw", q
-                yield split, "canonical", q.affine(canonical.shift, canonical.scale)
-
 
 def load_posteriors(path: str | Path) -> Posteriors:
     """Read a `posteriors.safetensors` of the pipeline: exactly its four arrays, and no guessing.
@@ -120,7 +116,7 @@ def hold_out(posteriors: Posteriors, seed: int = 0) -> Posteriors:
     if q.n < FEWEST_ROWS:
         raise DataError(f"mean has {q.n} rows and there is no mean_test: splitting takes at least {FEWEST_ROWS} rows")
     held_out = np.zeros(q.n, dtype=bool)
-    chosen = np.random.Generator(np.random.PCG64(seed)).permutation(q.n)[: round(q.n * HELD_OUT_SHARE)]
+    chosen = stream(seed, "held-out rows").permutation(q.n)[: round(q.n * HELD_OUT_SHARE)]
     held_out[chosen] = True
     labels = posteriors.labels_train
     return Posteriors(
@@ -135,3 +131,11 @@ def hold_out(posteriors: Posteriors, seed: int = 0) -> Posteriors:
 def active_dimensions(kl: np.ndarray, threshold: float) -> np.ndarray:
     """Which dimensions are active: mean KL (raw, train) above the threshold in nats; (d,) booleans."""
     return np.asarray(kl) > threshold
+
+
+def active_by_other_customs(moments: Moments) -> dict[str, np.ndarray]:
+    """Which dimensions two other customs call active, from the raw moments of the train split; (d,) booleans each."""
+    return {
+        "active_by_variance": moments.variance_of_means > ACTIVE_VARIANCE_OF_MEANS,
+        "active_by_noise": moments.mean_variance < ACTIVE_MEAN_VARIANCE,
+    }

@@ -144,6 +144,7 @@ def fit_active_mixture(
     n_components: int,
     rng: np.random.Generator,
     active_threshold: float = ACTIVE_THRESHOLD,
+    kl: np.ndarray | None = None,
     **settings: float | str | bool,
 ) -> ActiveMixture:
     """Fit a mixture to `points` (N, d), draws of `q` or its means, in the dimensions where `q` is active.
@@ -154,9 +155,10 @@ def fit_active_mixture(
         n_components: K.
         rng: Chooses the first centres.
         active_threshold: Nats of mean KL.
+        kl: The mean KL of `q`, (d,), where known.
         settings: Further arguments of `fit_normal_mixture`.
     """
-    active = np.flatnonzero(active_dimensions(q.kl(), active_threshold))
+    active = np.flatnonzero(active_dimensions(q.kl() if kl is None else kl, active_threshold))
     mixture = fit_normal_mixture(points[:, active], n_components, rng, **settings) if len(active) else None
     return ActiveMixture(q.latent_dim, active, mixture)
 

@@ -4,52 +4,93 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..posterior.mixture import AggregatedPosterior
+from ..posterior.mixture import AggregatedPosterior, Moments
 
 # Rows up to which all pairs of components are summed in `maximum_mean_discrepancy`: half a million pairs.
 PAIR_ROWS = 1024
+# Numbers of the third moments that are held at once: 64 MiB.
+SLAB_ELEMENTS = 2**23
+# Multiplications that are still begun: a minute of one core.
+SKEWNESS_WORK = 1e12
 
 
-def mardia_kurtosis(q: AggregatedPosterior) -> float:
+def mardia_kurtosis(
+    q: AggregatedPosterior, moments: Moments | None = None, covariance: np.ndarray | None = None
+) -> float:
     """Mardia's multivariate kurtosis β₂,d = E[(zᵀMz)²] of the centred mixture, M = Σ⁻¹; d(d + 2) for a normal law.
 
     Given row n, with S = diag(s): E[(zᵀMz)²] = (μᵀMμ + tr MS)² + 2 tr((MS)²) + 4 μᵀMSMμ (Mardia 1970; moments of
     Gaussian quadratic forms). No sampling. The relative error grows with the condition number of the correlation
     matrix of Q(z).
+
+    Args:
+        q: The mixture.
+        moments, covariance: Its own, where known.
     """
-    whitening, moments = _whitening(q)
+    whitening, centre = _whitening(q, moments, covariance)
+    matrix = whitening.T @ whitening
+    squared = matrix * matrix
     total = 0.0
-    for _, (mean, variance) in q.blocks(description="Mardia's kurtosis"):
-        mean -= moments.mean
-        matrix = whitening.T @ whitening
+    for _, (mean, variance) in q.blocks(max(64, 2**16 // q.latent_dim), "Mardia's kurtosis"):
+        mean -= centre
         u = mean @ matrix
         quadratic = np.einsum("ij,ij->i", u, mean) + variance @ np.diag(matrix)
-        trace = np.einsum("ij,ij->i", variance @ (matrix * matrix), variance)
+        trace = np.einsum("ij,ij->i", variance @ squared, variance)
         total += float((quadratic**2 + 2 * trace + 4 * np.einsum("ij,ij,ij->i", u, u, variance)).sum())
     return total / q.n
 
 
-def mardia_skewness(q: AggregatedPosterior) -> float:
+def mardia_skewness(
+    q: AggregatedPosterior, moments: Moments | None = None, covariance: np.ndarray | None = None
+) -> float | None:
     """Mardia's multivariate skewness β₁,d = E[(zᵀMz′)³] over independent z, z′ of Q; 0 for a normal law.
 
-    Equal to the sum of squares of the third central moments of the whitened z, T_ijk = E[z_i z_j z_k], which needs one
-    pass and d³ numbers instead of all N² pairs. With w = W(μ − m), WᵀW = Σ⁻¹ and C_ak = E[s_a w_k]:
-    T_ijk = E[w_i w_j w_k] + U_ijk + U_ikj + U_jki, where U_ijk = Σ_a W_ia W_ja C_ak.
+    Equal to the sum of squares of the third central moments of the whitened z, T_ijk = E[z_i z_j z_k]. With
+    w = W(μ − m), WᵀW = Σ⁻¹ and C_ak = E[s_a w_k]: T_ijk = E[w_i w_j w_k] + U_ijk + U_ikj + U_jki, where
+    U_ijk = Σ_a W_ia W_ja C_ak. T is symmetric, so a slab T_i·· is made at a time, of rows and columns from i on, and
+    each square counts as often as its indices can be exchanged. Memory stays
+    within SLAB_ELEMENTS numbers, at N·d³/3 multiplications.
+
+    Args:
+        q: The mixture.
+        moments, covariance: Its own, where known.
+
+    Returns:
+        None where this would take more than SKEWNESS_WORK multiplications.
     """
-    whitening, moments = _whitening(q)
-    d = q.latent_dim
-    cubes = np.zeros((d, d, d))
+    d, n = q.latent_dim, q.n
+    if n * d**3 / 3 > SKEWNESS_WORK:
+        return None
+    whitening, centre = _whitening(q, moments, covariance)
     cross = np.zeros((d, d))
-    for _, (mean, variance) in q.blocks(max(64, 2**18 // d), "Mardia's skewness"):
-        w = (mean - moments.mean) @ whitening.T
-        cross += variance.T @ w
-        for i in range(d):
-            cubes[i, i:] += (w[:, i:] * w[:, i : i + 1]).T @ w
-    for i in range(d):
-        cubes[i + 1 :, i] = cubes[i, i + 1 :]
-    pair = np.einsum("ia,ja,ak->ijk", whitening, whitening, cross / q.n, optimize=True)
-    tensor = cubes / q.n + pair + pair.transpose(0, 2, 1) + pair.transpose(2, 0, 1)
-    return float((tensor**2).sum())
+    slabs = max(1, SLAB_ELEMENTS // (d * d))
+    total = 0.0
+    for first in range(0, d, slabs):
+        last = min(first + slabs, d)
+        # The slabs i of this group, over all rows: (last − first, d − first, d − first).
+        cubes = np.zeros((last - first, d - first, d - first))
+        for _, (mean, variance) in q.blocks(max(64, 2**16 // d), "Mardia's skewness"):
+            w = whitening @ (mean - centre).T
+            if first == 0:
+                cross += variance.T @ w.T
+            for i in range(first, last):
+                right = w[i:]
+                cubes[i - first, i - first :, i - first :] += (right * w[i]) @ right.T
+        c = cross / n
+        for i in range(first, last):
+            own = slice(i - first, None)
+            slab = cubes[i - first, own, own] / n
+            rest = whitening[i:]
+            # U_ijk, U_ikj and U_jki for this i and j, k ≥ i.
+            pair = (rest * whitening[i]) @ c[:, i:]
+            slab += pair + pair.T + (rest * c[:, i]) @ rest.T
+            square = slab * slab
+            edge = square[0, 1:].sum()  # j = i < k
+            # i < j < k six times, two equal three times, all equal once.
+            inner = square[1:, 1:]
+            inner_diagonal = np.diagonal(inner).sum()
+            total += square[0, 0] + 3 * edge + 3 * inner_diagonal + 3 * (inner.sum() - inner_diagonal)
+    return float(total)
 
 
 def maximum_mean_discrepancy(
@@ -84,9 +125,7 @@ def maximum_mean_discrepancy(
     if q.n > PAIR_ROWS and rng is None:
         raise ValueError(f"{q.n} rows are more than {PAIR_ROWS}: pairs are subsampled, give a random generator")
     rows = np.arange(q.n) if q.n <= PAIR_ROWS else np.sort(rng.choice(q.n, PAIR_ROWS, replace=False))
-    pairs = _mean_off_diagonal(
-        np.asarray(q.mean[rows], dtype=np.float64), np.asarray(q.variance[rows], dtype=np.float64), g
-    )
+    pairs = _mean_off_diagonal(*q.rows(rows), g)
     pairs -= 2 * (prior[rows].mean() - prior.mean())
     own = diagonal / q.n**2 + (1 - 1 / q.n) * pairs
     square = own - 2 * prior.mean() + (g / (g + 2)) ** (d / 2)
@@ -116,9 +155,12 @@ def _mean_off_diagonal(mean: np.ndarray, variance: np.ndarray, g: float) -> floa
     return 2 * total / (n * (n - 1))
 
 
-def _whitening(q: AggregatedPosterior):
-    """W with WᵀW = Σ⁻¹, (d, d), and the moments of q. Scales are taken out first, which keeps Cholesky well behaved."""
-    moments = q.moments()
+def _whitening(
+    q: AggregatedPosterior, moments: Moments | None, covariance: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """W with WᵀW = Σ⁻¹, (d, d), and the mean, (d,). Scales are taken out first, which keeps Cholesky well behaved."""
+    moments = q.moments() if moments is None else moments
+    covariance = q.covariance() if covariance is None else covariance
     deviation = np.sqrt(moments.variance)
-    factor = np.linalg.cholesky(q.covariance() / np.outer(deviation, deviation))
-    return np.linalg.solve(factor, np.diag(1.0 / deviation)), moments
+    factor = np.linalg.cholesky(covariance / np.outer(deviation, deviation))
+    return np.linalg.solve(factor, np.diag(1.0 / deviation)), moments.mean

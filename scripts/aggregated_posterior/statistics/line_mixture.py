@@ -11,27 +11,38 @@ variance, s in [2a, 4a), and each octave becomes positive weights on one lattice
 h ≤ 0.55 √a: c ≥ a/2, so |ε| ≤ 1.4e-14. The lattice of a wide octave is itself a mixture, so it is passed down to the
 next narrower one in the same way; k octaves add up to k · 1.4e-14. Sums, distribution functions and their integrals
 inherit the bound. Every point then meets 33 lattice neighbours instead of N components; cutting the sums at 8.5
-(evaluation) and 7.5 (weights) standard deviations leaves out less than 1e-13 of the mass.
+(evaluation) and 7.5 (weights) standard deviations leaves out less than 1e-13 of the mass. Within one cell of the
+lattice, the sum over these neighbours is a polynomial of degree 15 to the last digits: its Chebyshev coefficients are
+the 33 weights times a constant matrix, so a point costs a matrix product and no exponential.
 
-An octave whose lattice would be longer than it is worth (few components, or very narrow ones far apart) stays as it
-is, and is summed directly over the pairs closer than 38 standard deviations, where float64 underflows. That is exact,
-and fast unless most points lie inside most of those components. No variance is out of range.
+Components of an octave with few of them go to the next narrower one. Those that no lattice takes (outliers, very narrow
+ones far apart) are summed directly over the pairs closer than 38 standard deviations, where float64 underflows. That is
+exact, and fast unless most points lie inside most of those components. No variance is out of range.
 """
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 
 import numpy as np
+from numpy.polynomial.chebyshev import chebvander
 from scipy.special import ndtr
 
 SPACING = 0.55
 WEIGHT_REACH = 7.5
 EVALUATION_REACH = 8.5
 UNDERFLOW_REACH = 38.0
-# Fewer components than this in an octave are summed directly.
+# An octave with fewer components than this has no lattice of its own.
 FEW = 48
+# A lattice may have this many points and four more for each component: 1 MiB.
+LONGEST = 2**17
 PAIRS = 2**17
+EVALUATED_AT_ONCE = 4096
+# Chebyshev coefficients of a sum over neighbours within one cell. A neighbour at t standard deviations varies by
+# exp(±0.275 t) there, so what is left out is below 1e-14 of it for t ≤ 6.5, and 1e-11 at 8.5.
+DEGREES = 16
 ROOT_TWO_PI = np.sqrt(2 * np.pi)
 
 
@@ -54,47 +65,76 @@ class LineMixture:
 
     def __init__(self, mean: np.ndarray, variance: np.ndarray) -> None:
         # A common offset would cost digits in z − x_k: everything below is relative to the centre.
-        self.centre = float(np.median(mean))
-        mean = mean - self.centre
+        self._centre = float(np.median(mean))
+        # What is prepared is of z, what is asked for is of (z − shift)·scale; see `affine`.
+        self._shift, self._scale = 0.0, 1.0
+        mean = mean - self._centre
         self.n = len(mean)
         exponent = np.frexp(variance)[1]
+        deviation = np.sqrt(variance)
         self.octaves: list[tuple[float, np.ndarray]] = []
         self.lattices: list[_Lattice] = []
-        direct = []
-        # From wide to narrow; `carried` is the lattice of the wider octaves, to be passed down where that is worth it.
+        # From wide to narrow; `carried` is the lattice of the wider octaves, to be passed down where that is worth it,
+        # and `pending` are components of wider octaves that were too few for a lattice.
         carried: _Lattice | None = None
+        pending = np.empty(0, dtype=np.int64)
         for e in np.unique(exponent)[::-1]:
             member = np.flatnonzero(exponent == e)
             base = float(np.ldexp(1.0, int(e) - 2))  # s in [2a, 4a)
             self.octaves.append((base, mean[member]))
             spacing = _short(SPACING * np.sqrt(base))
-            longest = spacing * (4 * len(member) + 16_384)
-            # Outliers would stretch the lattice: only components near the octave's middle share it.
-            near = np.abs(mean[member] - np.median(mean[member])) <= 0.25 * longest
+            longest = spacing * (4 * len(member) + LONGEST)
+            # Outliers, and much wider components, would stretch the lattice: only what is near the middle shares it.
+            waiting = np.concatenate([pending, member])
+            reach = np.abs(mean[waiting] - np.median(mean[member])) + WEIGHT_REACH * deviation[waiting]
+            near = reach <= 0.5 * longest
             if near.sum() < FEW:
-                direct.append(member)
+                pending = waiting
                 continue
-            direct.append(member[~near])
-            shared = member[near]
+            pending = waiting[~near]
+            shared = waiting[near]
             parts = [(mean[shared], variance[shared], np.full(len(shared), 1.0 / self.n))]
             if carried is not None:
-                if carried.length * carried.spacing <= 0.5 * longest:
+                if carried.length * carried.spacing <= longest:
                     parts.append(carried.components())
                 else:
                     self.lattices.append(carried)
             carried = _Lattice(parts, base, spacing)
         if carried is not None:
             self.lattices.append(carried)
-        chosen = np.concatenate(direct)
-        self.direct_mean = mean[chosen]
-        self.direct_deviation = np.sqrt(variance[chosen])
-        deviation = np.sqrt(variance)
-        self.low = self.centre + float((mean - UNDERFLOW_REACH * deviation).min())
-        self.high = self.centre + float((mean + UNDERFLOW_REACH * deviation).max())
+        self.direct_mean = mean[pending]
+        self.direct_deviation = deviation[pending]
+        self._low = self._centre + float((mean - UNDERFLOW_REACH * deviation).min())
+        self._high = self._centre + float((mean + UNDERFLOW_REACH * deviation).max())
+
+    def affine(self, shift: float, scale: float) -> LineMixture:
+        """The law of (z − shift)·scale, scale > 0, which shares everything that was prepared for this one."""
+        moved = copy.copy(self)
+        moved._shift = self._shift + shift / self._scale
+        moved._scale = self._scale * scale
+        return moved
+
+    @property
+    def centre(self) -> float:
+        """The median of the means."""
+        return self._outwards(self._centre)
+
+    @property
+    def low(self) -> float:
+        """Below this point the distribution function is 0 in float64."""
+        return self._outwards(self._low)
+
+    @property
+    def high(self) -> float:
+        """Above this point the survival function is 0 in float64."""
+        return self._outwards(self._high)
+
+    def _outwards(self, z: np.ndarray | float) -> np.ndarray | float:
+        return (z - self._shift) * self._scale
 
     def evaluate(self, z: np.ndarray, cumulative: bool = True, integral: bool = False) -> Values:
         """Density at points z (M,); the two tail functions if `cumulative`; ∫F too if `integral` (implies both)."""
-        z = np.asarray(z, dtype=np.float64).ravel() - self.centre
+        z = np.asarray(z, dtype=np.float64).ravel() / self._scale + (self._shift - self._centre)
         cumulative = cumulative or integral
         order = None
         if len(z) > 1 and np.any(z[1:] < z[:-1]):
@@ -109,6 +149,8 @@ class LineMixture:
             unsorted = np.empty_like(out)
             unsorted[:, order] = out
             out = unsorted
+        out[0] /= self._scale
+        out[3] *= self._scale
         return Values(
             out[0],
             np.minimum(out[1], 1.0) if cumulative else None,
@@ -155,8 +197,13 @@ class LineMixture:
                         out[3] += weight * np.bincount(point, weights=value, minlength=m)
             start = stop
 
+    def forget(self) -> None:
+        """Drop what is quickly made again; evaluation makes it."""
+        for lattice in self.lattices:
+            lattice.forget()
+
     def panels(self, low: float, high: float) -> np.ndarray:
-        """Sorted breakpoints over [low, high] and all components, at most 2σ apart near each of these.
+        """Sorted breakpoints over [low, high] and all components, at most 4σ apart near each of these.
 
         Panels are dyadic and aligned, so that those of different octaves nest. Where no component is within 8.5σ and
         outside of [low, high] panels may be long: the density vanishes there. Breakpoints inside [low, high] are at
@@ -164,8 +211,8 @@ class LineMixture:
         """
         points = [np.arange(np.floor(low), np.ceil(high) + 1)]
         for base, mean in self.octaves:
-            width = float(2.0 ** np.floor(np.log2(2 * np.sqrt(2 * base))))
-            cell = np.unique(np.floor((mean + self.centre) / width))
+            width = float(2.0 ** np.floor(np.log2(4 * np.sqrt(2 * base))))
+            cell = np.unique(np.floor((mean + self._centre) / width))
             reach = int(np.ceil(EVALUATION_REACH * 2 * np.sqrt(base) / width))
             # Runs of neighbouring cells are widened as a whole, which keeps dense octaves cheap.
             gap = np.flatnonzero(np.diff(cell) > 2 * reach + 1)
@@ -174,7 +221,7 @@ class LineMixture:
             count = (last - first + 1).astype(np.int64)
             start = np.repeat(first, count)
             step = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count)
-            points.append((start + step) * width)
+            points.append(self._outwards((start + step) * width))
         return np.unique(np.concatenate(points))
 
 
@@ -198,12 +245,28 @@ class _Lattice:
         for part, k, spread in zip(parts, nearest, spreads, strict=True):
             self._spread(*part, k, spread, weights)
         self.weights = weights
-        position = (self.origin + np.arange(length)) * spacing
-        # Sums over all lattice points before index k (below), from k on (above), and of weight × position before k.
-        self.below = np.concatenate([[0.0], np.cumsum(weights)])
-        self.above = np.concatenate([np.cumsum(weights[::-1])[::-1], [0.0]])
-        self.moment = np.concatenate([[0.0], np.cumsum(weights * position)])
         self.windows = np.lib.stride_tricks.sliding_window_view(weights, 2 * self.reach + 1)
+
+    @cached_property
+    def below(self) -> np.ndarray:
+        """Sums of the weights before each lattice point, (length + 1,)."""
+        return np.concatenate([[0.0], np.cumsum(self.weights)])
+
+    @cached_property
+    def above(self) -> np.ndarray:
+        """Sums of the weights from each lattice point on, (length + 1,), without cancellation."""
+        return np.concatenate([np.cumsum(self.weights[::-1])[::-1], [0.0]])
+
+    @cached_property
+    def moment(self) -> np.ndarray:
+        """Sums of weight × position before each lattice point, (length + 1,)."""
+        position = (self.origin + np.arange(self.length)) * self.spacing
+        return np.concatenate([[0.0], np.cumsum(self.weights * position)])
+
+    def forget(self) -> None:
+        """Drop the sums: they take three times the memory of the lattice, and no time to speak of."""
+        for name in ("below", "above", "moment"):
+            self.__dict__.pop(name, None)
 
     def _spread(
         self, mean: np.ndarray, variance: np.ndarray, weight: np.ndarray, nearest: np.ndarray, spread: int,
@@ -211,28 +274,26 @@ class _Lattice:
     ) -> None:  # fmt: skip
         """Add h N(x_k; μ, s − a) · weight to the lattice's weights, out to `spread` points from each mean."""
         spacing = self.spacing
-        offsets = np.arange(-spread, spread + 1)
-        # ln of a weight is quadratic in the offset: a product of three columns by three rows gives a chunk of them.
-        powers = np.stack([offsets**2, offsets, np.ones_like(offsets)]).astype(np.float64)
         order = np.argsort(nearest)
         index = nearest[order] - self.origin
         shift = mean[order] - nearest[order] * spacing
         narrow = variance[order] - self.base
-        constant = np.log(weight[order] * spacing / (ROOT_TWO_PI * np.sqrt(narrow))) - 0.5 * shift**2 / narrow
-        logarithm = np.stack([-0.5 * spacing**2 / narrow, spacing * shift / narrow, constant], axis=1)
-        chunk = max(1, 2**15 // len(offsets))
+        height = weight[order] * spacing / (ROOT_TWO_PI * np.sqrt(narrow))
+        chunk = max(1, 2**18 // (2 * spread + 1))
         for start in range(0, len(mean), chunk):
-            table = logarithm[start : start + chunk] @ powers
-            np.maximum(table, -700.0, out=table)
-            np.exp(table, out=table)
-            cell = index[start : start + chunk]
-            # Components that share a lattice point are added up first, row by row.
+            part = slice(start, start + chunk)
+            table = np.empty((2 * spread + 1, len(index[part])))
+            for sign in (1, -1):
+                _bell(height[part], sign * shift[part], narrow[part], spacing, table[spread::sign][: spread + 1])
+            cell = index[part]
+            # Components that share a lattice point are added up first.
             first = np.flatnonzero(np.diff(cell, prepend=-1))
-            rows = np.add.reduceat(table, first)
-            low = int(cell[0]) - spread
-            where = (cell[first] - low)[:, None] + offsets
-            part = np.bincount(where.ravel(), weights=rows.ravel())
-            weights[low : low + len(part)] += part
+            if len(first) < len(cell):
+                table = np.add.reduceat(table, first, axis=1)
+            where = cell[first] - spread
+            for row in table:
+                weights[where] += row
+                where += 1
 
     def components(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Means, variances and weights of the lattice's points that carry mass."""
@@ -241,34 +302,70 @@ class _Lattice:
 
     def add(self, z: np.ndarray, out: np.ndarray, cumulative: bool, integral: bool) -> None:
         """Add this octave's part at sorted points z (M,) to out (4, M)."""
-        chunk = max(1, 2**15 // self.windows.shape[1])
-        offsets = np.arange(-self.reach, self.reach + 1) * self.spacing
-        last = len(self.windows) - 1
-        for start in range(0, len(z), chunk):
-            part = slice(start, start + chunk)
-            z_part = z[part]
-            # The window's first index; a point beyond the lattice takes the outermost window, whose weights are 0.
-            position = np.clip(np.rint(z_part / self.spacing) - self.origin - self.reach, 0, last)
-            window = position.astype(np.int64)
-            weights = self.windows[window]
-            middle = z_part - (position + (self.origin + self.reach)) * self.spacing
-            distance = middle[:, None] - offsets
-            # Only windows of zeros are farther away than this; beyond 38 the exponential would be denormal and slow.
-            t = np.clip(distance / self.sigma, -UNDERFLOW_REACH, UNDERFLOW_REACH)
-            density = np.exp(-0.5 * t * t)
-            out[0, part] += np.einsum("ij,ij->i", weights, density) / (ROOT_TWO_PI * self.sigma)
-            if not cumulative:
-                continue
-            tail = ndtr(-np.abs(t))
-            lower = np.where(t < 0, tail, 1.0 - tail)
-            upper = np.where(t < 0, 1.0 - tail, tail)
-            below = self.below[window]
-            out[1, part] += np.einsum("ij,ij->i", weights, lower) + below
-            out[2, part] += np.einsum("ij,ij->i", weights, upper) + self.above[window + len(offsets)]
-            if integral:
-                inside = distance * lower + self.sigma * density / ROOT_TWO_PI
-                out[3, part] += np.einsum("ij,ij->i", weights, inside)
-                out[3, part] += below * z_part - self.moment[window]
+        # The tail that is smaller at z is summed, the other is what remains: 0 is the median of the means.
+        middle = int(np.searchsorted(z, 0.0))
+        for first, stop in ((0, middle), (middle, len(z))):
+            for start in range(first, stop, EVALUATED_AT_ONCE):
+                self._add(z, slice(start, min(start + EVALUATED_AT_ONCE, stop)), first == 0, out, cumulative, integral)
+
+    def _add(self, z: np.ndarray, part: slice, lower: bool, out: np.ndarray, cumulative: bool, integral: bool) -> None:
+        kernels = _kernels(self.spacing / self.sigma, self.reach)
+        z = z[part]
+        # The window's first index; a point beyond the lattice takes the outermost window, whose weights are 0.
+        position = np.clip(np.rint(z / self.spacing) - self.origin - self.reach, 0, len(self.windows) - 1)
+        window = position.astype(np.int64)
+        fresh = np.diff(window, prepend=-1) != 0
+        cell = np.cumsum(fresh) - 1
+        weights = self.windows[window[fresh]]
+        x = (z - (position + (self.origin + self.reach)) * self.spacing) * (2 / self.spacing)
+        basis = chebvander(np.clip(x, -1, 1), DEGREES - 1)
+
+        def total(kernel: np.ndarray) -> np.ndarray:
+            return np.einsum("ij,ij->i", (weights @ kernel)[cell], basis)
+
+        out[0, part] += total(kernels[0]) / self.sigma
+        if not cumulative:
+            return
+        if lower:
+            tail = total(kernels[1]) + self.below[window]
+            out[1, part] += tail
+            out[2, part] += self.below[-1] - tail
+        else:
+            tail = total(kernels[2]) + self.above[window + self.windows.shape[1]]
+            out[1, part] += self.above[0] - tail
+            out[2, part] += tail
+        if integral:
+            out[3, part] += total(kernels[3]) * self.sigma + self.below[window] * z - self.moment[window]
+
+
+def _bell(height: np.ndarray, shift: np.ndarray, variance: np.ndarray, spacing: float, out: np.ndarray) -> None:
+    """height · exp(−(k·spacing − shift)²/(2·variance)) for k = 0, 1, …, the rows of `out`.
+
+    The ratio of neighbours is geometric in k: two products a number instead of an exponential. Their rounding grows
+    with the square of the steps, so every 32nd row is made anew.
+    """
+    square = np.exp(-(spacing**2) / variance)
+    for k in range(len(out)):
+        if k % 32 == 0:
+            out[k] = height * np.exp(np.maximum(-0.5 * (k * spacing - shift) ** 2 / variance, -700.0))
+            ratio = np.exp((-(k + 0.5) * spacing**2 + spacing * shift) / variance)
+            continue
+        np.multiply(out[k - 1], ratio, out=out[k])
+        ratio *= square
+
+
+@lru_cache
+def _kernels(ratio: float, reach: int) -> tuple[np.ndarray, ...]:
+    """φ, Φ, 1 − Φ and ∫Φ of (x/2 − k)·ratio as polynomials in x ∈ [−1, 1], for the neighbours k = −reach … reach.
+
+    Each (2·reach + 1, DEGREES), Chebyshev coefficients by interpolation at Chebyshev's points.
+    """
+    x = np.cos(np.pi * (np.arange(DEGREES) + 0.5) / DEGREES)
+    t = ratio * (0.5 * x - np.arange(-reach, reach + 1)[:, None])
+    density = np.exp(-0.5 * t * t) / ROOT_TWO_PI
+    interpolation = chebvander(x, DEGREES - 1) * (2 / DEGREES)
+    interpolation[:, 0] *= 0.5
+    return tuple(values @ interpolation for values in (density, ndtr(t), ndtr(-t), t * ndtr(t) + density))
 
 
 def _short(x: float) -> float:

@@ -48,7 +48,7 @@ class Marginals:
 
     Points and probabilities may be (M,), the same for every dimension, or (M, d), one column per dimension; results are
     (M, d). Values agree with the direct sum over all components to 1e-12 relative (tails below 1e-13 of the mass
-    absolutely); see `lattice`. Memory is a few N-vectors while a dimension is prepared, and the lattices after that.
+    absolutely); see `line_mixture`. Memory is a few N-vectors while a dimension is prepared, and then the lattices.
 
     Arguments:
         q: the mixture; or its means (N, d) with
@@ -56,18 +56,35 @@ class Marginals:
     """
 
     def __init__(self, q: AggregatedPosterior | np.ndarray, variance: np.ndarray | None = None) -> None:
-        if not isinstance(q, AggregatedPosterior):
-            q = AggregatedPosterior(q, variance)
-        self.n, self.latent_dim = q.n, q.latent_dim
+        self.q = q if isinstance(q, AggregatedPosterior) else AggregatedPosterior(q, variance)
         self.lines = [
             LineMixture(
-                np.ascontiguousarray(q.mean[:, j], dtype=np.float64),
-                np.ascontiguousarray(q.variance[:, j], dtype=np.float64),
+                np.ascontiguousarray(self.q.mean[:, j], dtype=np.float64),
+                np.ascontiguousarray(self.q.variance[:, j], dtype=np.float64),
             )
-            for j in range(q.latent_dim)
+            for j in range(self.latent_dim)
         ]
-        self._mean, self._variance = q.mean, q.variance
-        self._tables: list[tuple[np.ndarray, ...] | None] = [None] * q.latent_dim
+        self._tables: list[tuple[np.ndarray, ...] | None] = [None] * self.latent_dim
+
+    @property
+    def latent_dim(self) -> int:
+        """Number of latent dimensions d."""
+        return self.q.latent_dim
+
+    def affine(self, shift: np.ndarray, scale: np.ndarray) -> Marginals:
+        """The marginals of (z − shift)·scale, (d,) each and scale > 0, which share what was prepared for these."""
+        lines = [line.affine(t, a) for line, t, a in zip(self.lines, shift, scale, strict=True)]
+        return self._of(self.q.affine(shift, scale), lines)
+
+    def select(self, dimensions: list[int]) -> Marginals:
+        """The marginals of some dimensions, in the order given."""
+        return self._of(self.q.select(dimensions), [self.lines[j] for j in dimensions])
+
+    @classmethod
+    def _of(cls, q: AggregatedPosterior, lines: list[LineMixture]) -> Marginals:
+        other = cls.__new__(cls)
+        other.q, other.lines, other._tables = q, lines, [None] * len(lines)
+        return other
 
     def pdf(self, z: np.ndarray) -> np.ndarray:
         """Densities q_j(z), (M, d), for points (M,) or (M, d)."""
@@ -98,15 +115,18 @@ class Marginals:
 
     def sample(self, n: int, rng: np.random.Generator) -> np.ndarray:
         """n draws from the product Π_j q_j, (n, d): each dimension takes its own component, so dependence is lost."""
-        index = rng.integers(self.n, size=(n, self.latent_dim))
-        mean = np.take_along_axis(np.asarray(self._mean, dtype=np.float64), index, axis=0)
-        variance = np.take_along_axis(np.asarray(self._variance, dtype=np.float64), index, axis=0)
+        index = rng.integers(self.q.n, size=(n, self.latent_dim))
+        mean = np.take_along_axis(np.asarray(self.q.mean, dtype=np.float64), index, axis=0)
+        variance = np.take_along_axis(np.asarray(self.q.variance, dtype=np.float64), index, axis=0)
         return mean + np.sqrt(variance) * rng.standard_normal((n, self.latent_dim))
 
     def distances(self) -> Distances:
         """Distances of every marginal to N(0, 1); see `distances_of_line` for the formulas."""
-        columns = np.array([distances_of_line(line) for line in self.lines])
-        return Distances(*columns.T)
+        columns = []
+        for line in self.lines:
+            columns.append(distances_of_line(line))
+            line.forget()
+        return Distances(*np.array(columns).T)
 
     def _each(self, z: np.ndarray, function) -> np.ndarray:
         z = np.asarray(z, dtype=np.float64)

@@ -6,6 +6,8 @@ from hypothesis import given
 
 from aggregated_posterior.posterior.gauge import canonicalise
 from aggregated_posterior.posterior.mixture import AggregatedPosterior, normal_log_pdf
+from aggregated_posterior.posterior.splits import Posteriors
+from aggregated_posterior.statistics import divergence, joint_shape
 from aggregated_posterior.statistics.closed_forms import REFERENCE
 from aggregated_posterior.statistics.divergence import (
     Estimate,
@@ -15,10 +17,10 @@ from aggregated_posterior.statistics.divergence import (
     feasible_information,
     fit_certifying_mixture,
     gaussian_part,
-    measure_joint,
     mutual_information,
 )
 from aggregated_posterior.statistics.joint_shape import mardia_kurtosis, mardia_skewness, maximum_mean_discrepancy
+from aggregated_posterior.statistics.portrait import Portrait
 
 from ..mixture_reference import PROFILE, mixtures
 
@@ -30,6 +32,15 @@ def rng(seed: int = 0) -> np.random.Generator:
 def perfect(n: int, d: int, s: float, seed: int) -> AggregatedPosterior:
     """Means such that the population's Q(z) is exactly N(0, I), with posterior variance s."""
     return AggregatedPosterior(rng(seed).standard_normal((n, d)) * np.sqrt(1 - s), np.full((n, d), s))
+
+
+def measure_joint(train: AggregatedPosterior, test: AggregatedPosterior | None, **settings) -> list[dict]:
+    """Everything about the joint law, raw and canonical."""
+    return Portrait(Posteriors(train, test), **settings).joint
+
+
+def part_of(q: AggregatedPosterior) -> float:
+    return gaussian_part(q.moments(), q.covariance())
 
 
 # ------------------------------------------------------------------------------------------------ closed forms
@@ -113,15 +124,16 @@ def test_gaussian_part_is_the_correlation_in_canonical_form():
     mean = rng().standard_normal((500, 3)) @ np.array([[1, 0.5, 0], [0, 1, 0.5], [0, 0, 1.0]]) + 2
     q = AggregatedPosterior(mean, np.full((500, 3), 0.3))
     canonical = canonicalise(q)
-    assert gaussian_part(canonical) == pytest.approx(-0.5 * np.linalg.slogdet(canonical.covariance())[1], rel=1e-10)
+    assert part_of(canonical) == pytest.approx(-0.5 * np.linalg.slogdet(canonical.covariance())[1], rel=1e-10)
     covariance, centre = q.covariance(), q.moments().mean
     expected = 0.5 * (np.trace(covariance) + centre @ centre - 3 - np.linalg.slogdet(covariance)[1])
-    assert gaussian_part(q) == pytest.approx(expected, rel=1e-10)
+    assert part_of(q) == pytest.approx(expected, rel=1e-10)
 
 
 def test_the_gaussian_certificate_of_a_split_against_itself_is_the_gaussian_part():
     q = AggregatedPosterior(rng().exponential(size=(400, 3)), np.full((400, 3), 0.1))
-    assert certified_gaussian(q, q).value == pytest.approx(gaussian_part(q), rel=1e-10)
+    value = certified_gaussian(q.moments().mean, q.covariance(), q).value
+    assert value == pytest.approx(part_of(q), rel=1e-10)
 
 
 # ------------------------------------------------------------------------------------------------ estimators
@@ -158,6 +170,13 @@ def test_the_certifying_mixture_is_normalised_and_has_no_more_components_than_it
     assert np.exp(model.score_samples(z[:, None])).sum() * (z[1] - z[0]) == pytest.approx(1, abs=1e-6)
     assert model.n_components == 5
     assert fit_certifying_mixture(q, 5, 40, 0.05, 0).n_components == 2
+
+
+def test_in_very_many_dimensions_the_certifying_mixture_is_diagonal(monkeypatch):
+    q = AggregatedPosterior(rng().exponential(size=(200, 6)), np.full((200, 6), 0.1))
+    assert fit_certifying_mixture(q, 3, 1000, 0.05, 0).mixture.factors.shape == (3, 6, 6)
+    monkeypatch.setattr(divergence, "FIT_WORK", 1e5)
+    assert fit_certifying_mixture(q, 3, 1000, 0.05, 0).mixture.factors.shape == (3, 6)
 
 
 def test_inactive_dimensions_do_not_loosen_the_certified_bound():
@@ -286,3 +305,48 @@ def test_the_same_seed_gives_the_same_rows():
     arguments = {"points": 200, "gmm_components": 2, "fit_points": 500, "seed": 4}
     train, test = perfect(300, 2, 0.3, 0), perfect(100, 2, 0.3, 1)
     assert measure_joint(train, test, **arguments) == measure_joint(train, test, **arguments)
+
+
+def test_draws_never_replay_the_stream_that_made_the_posteriors():
+    """The user's means come from `default_rng(0)`, and more points than rows are drawn, with the default seed: every
+    draw then used to sit where its own mean had been drawn, and the mutual information came out impossible."""
+    r = np.random.default_rng(0)
+    train, test = (AggregatedPosterior(r.normal(0, 0.8, (n, 3)), np.full((n, 3), 0.36)) for n in (1500, 500))
+    row = measure_joint(train, test, points=2000, gmm_components=2, fit_points=2000)[1]
+    assert (
+        0 < row["mutual_information_raw"] < row["mean_kl"] - row["dimension_wise_kl"] + 6 * row["mutual_information_se"]
+    )
+    # The population's Q is N(0, I), and its information −½ ln 0.36 a dimension; in sample it is a little less.
+    assert row["mutual_information"] == pytest.approx(-1.5 * np.log(0.36), abs=0.15)
+
+
+def test_no_draw_of_a_portrait_coincides_with_another_or_with_a_users():
+    q = perfect(3000, 2, 0.3, 0)
+    portrait = Portrait(Posteriors(q, q), points=3000, fit_points=3000, gmm_components=2)
+    noise = [
+        np.random.default_rng(0).standard_normal((3000, 2)),
+        np.random.default_rng([0, 1]).standard_normal((3000, 2)),
+    ]
+    for draws in (portrait._draws_train[0], portrait._draws_test, portrait._certified[0]):
+        mean, variance = portrait.train_canonical.q.rows(draws.row)
+        noise.append((draws.z - mean) / np.sqrt(variance))
+    table = np.corrcoef(np.stack([n.ravel() for n in noise]))
+    assert np.abs(table - np.eye(5)).max() < 5 / np.sqrt(6000)
+
+
+def test_skewness_by_slabs_is_that_of_the_whole_tensor(monkeypatch):
+    r = rng(9)
+    q = AggregatedPosterior(r.exponential(size=(300, 7)), np.exp(r.normal(-1, 1, (300, 7))))
+    whole = mardia_skewness(q)
+    monkeypatch.setattr(joint_shape, "SLAB_ELEMENTS", 2 * 49)
+    assert mardia_skewness(q) == pytest.approx(whole, rel=1e-12)
+    # The tensor itself: E[z_i z_j z_k] of whitened z, from the law of total cumulance.
+    moments, covariance = q.moments(), q.covariance()
+    whitening = np.linalg.inv(np.linalg.cholesky(covariance))
+    w = (q.mean - moments.mean) @ whitening.T
+    tensor = np.einsum("ni,nj,nk->ijk", w, w, w) / q.n
+    pair = np.einsum("na,ia,ja,nk->ijk", q.variance, whitening, whitening, w, optimize=True) / q.n
+    tensor += pair + pair.transpose(0, 2, 1) + pair.transpose(2, 1, 0)
+    assert whole == pytest.approx((tensor**2).sum(), rel=1e-10)
+    monkeypatch.setattr(joint_shape, "SKEWNESS_WORK", 1e3)
+    assert mardia_skewness(q) is None

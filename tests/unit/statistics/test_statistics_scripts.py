@@ -6,10 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-import compute_moments
-import measure_divergence
+import compute_statistics
 import measure_latent_map
-import measure_marginals
 from aggregated_posterior.posterior.mixture import AggregatedPosterior
 from aggregated_posterior.storage import DataError, write_arrays
 
@@ -23,6 +21,8 @@ MOMENTS = [
     "second_moment",
     "skewness",
     "kurtosis",
+    "kurtosis_se_rows",
+    "kurtosis_se_blocks",
     "kurtosis_se",
     "kurtosis_low",
     "kurtosis_high",
@@ -69,7 +69,15 @@ DIVERGENCE = [
     "log_n",
     "active_dimensions",
 ]
-FAST = {"points": 200, "gmm_components": 2, "fit_points": 500}
+FAST = {"points": 200, "gmm_components": 2, "fit_points": 500, "draws": 20_000}
+OUTPUTS = {"moments": "moments.csv", "marginals": "marginals.csv", "curves": "curves.csv", "divergence": "joint.json"}
+
+
+def compute(posteriors, folder, **settings):
+    """Run the script: its four files."""
+    files = {name: folder / file for name, file in OUTPUTS.items()}
+    compute_statistics.compute_statistics(posteriors, **files, **FAST, **settings)
+    return files
 
 
 @pytest.fixture
@@ -88,9 +96,7 @@ def posteriors(tmp_path):
 
 
 def test_moments_table(posteriors, tmp_path):
-    out = tmp_path / "moments.csv"
-    compute_moments.compute_moments(posteriors, out, draws=20_000)
-    table = pd.read_csv(out)
+    table = pd.read_csv(compute(posteriors, tmp_path)["moments"])
     assert list(table.columns) == MOMENTS
     assert len(table) == 2 * 2 * 3
     assert table.groupby("dimension")["active"].nunique().eq(1).all()
@@ -109,19 +115,31 @@ def test_moments_table(posteriors, tmp_path):
     scores = [name for name in MOMENTS if name.startswith("draws_z")]
     assert raw[scores].abs().max().max() < 4
     assert table.drop(raw.index)[scores].isna().all().all()
-    first = out.read_bytes()
-    compute_moments.compute_moments(posteriors, out, draws=20_000)
-    assert out.read_bytes() == first
+    errors = table[["kurtosis_se_rows", "kurtosis_se_blocks"]]
+    np.testing.assert_array_equal(table["kurtosis_se"], errors.max(axis=1))
+    assert (errors.iloc[:, 0] != errors.iloc[:, 1]).all()
+    np.testing.assert_allclose(
+        table["kurtosis_high"] - table["kurtosis"], 1.959964 * table["kurtosis_se"], rtol=1e-6, atol=1e-11
+    )
+
+
+def test_the_same_posteriors_give_the_same_bytes(posteriors, tmp_path):
+    files = compute(posteriors, tmp_path)
+    first = {name: path.read_bytes() for name, path in files.items()}
+    compute(posteriors, tmp_path)
+    assert {name: path.read_bytes() for name, path in files.items()} == first
+    compute(posteriors, tmp_path, seed=1)
+    changed = {name for name, path in files.items() if path.read_bytes() != first[name]}
+    assert changed == {"moments", "divergence"}  # only what draws: the z-scores, and the joint law
 
 
 def test_marginals_table_and_curves(posteriors, tmp_path):
-    out, curves = tmp_path / "marginals.csv", tmp_path / "curves.csv"
-    measure_marginals.measure_marginals(posteriors, out, curves, 0.05)
-    table = pd.read_csv(out)
+    files = compute(posteriors, tmp_path)
+    table = pd.read_csv(files["marginals"])
     assert list(table.columns) == ["split", "form", "dimension", "kl", "kl_gaussian", "ks", "w1", "w2", "tv", "active"]
     assert len(table) == 2 * 2 * 3
     assert (table["kl"] >= table["kl_gaussian"] - 1e-12).all()
-    shown = pd.read_csv(curves)
+    shown = pd.read_csv(files["curves"])
     assert list(shown.columns) == ["role", "dimension", "curve", "x", "y"]
     assert shown.groupby(["role", "curve"]).size().to_dict() == {
         ("least_normal", "density"): 241,
@@ -135,22 +153,16 @@ def test_marginals_table_and_curves(posteriors, tmp_path):
 
 
 def test_no_active_dimension_gives_empty_curves(posteriors, tmp_path):
-    measure_marginals.measure_marginals(posteriors, tmp_path / "marginals.csv", tmp_path / "curves.csv", 1e6)
-    assert (tmp_path / "curves.csv").read_text() == "role,dimension,curve,x,y\n"
+    assert compute(posteriors, tmp_path, active_threshold=1e6)["curves"].read_text() == "role,dimension,curve,x,y\n"
 
 
 def test_divergence_rows(posteriors, tmp_path):
-    out = tmp_path / "divergence.json"
-    measure_divergence.measure_divergence(posteriors, out, **FAST)
-    rows = json.loads(out.read_text())
+    rows = json.loads(compute(posteriors, tmp_path)["divergence"].read_text())
     assert [row["form"] for row in rows] == ["raw", "canonical"]
     assert all(set(DIVERGENCE) <= set(row) for row in rows)
     assert rows[0]["active_dimensions"] == 2
     assert rows[0]["n_train"] == 400
     assert rows[1]["certified_gmm"] > 0.3
-    first = out.read_bytes()
-    measure_divergence.measure_divergence(posteriors, out, **FAST)
-    assert out.read_bytes() == first
 
 
 @pytest.fixture
@@ -195,20 +207,12 @@ def test_latent_map_without_labels_and_with_wrong_files(flat_model, posteriors, 
         latent_map(posteriors, tmp_path / "data.safetensors", tmp_path)
 
 
-@pytest.mark.parametrize(
-    "call",
-    [
-        lambda path, out: compute_moments.compute_moments(path, out),
-        lambda path, out: measure_marginals.measure_marginals(path, out, out),
-        lambda path, out: measure_divergence.measure_divergence(path, out),
-    ],
-)
-def test_bad_posteriors_write_nothing_and_name_the_file(call, tmp_path):
+def test_bad_posteriors_write_nothing_and_name_the_file(tmp_path):
     variance = np.ones((5, 2), np.float32)
     variance[3, 1] = np.nan
     arrays = {"mean_train": np.ones((5, 2), np.float32), "variance_train": variance}
     arrays |= {"mean_test": np.ones((5, 2), np.float32), "variance_test": np.ones((5, 2), np.float32)}
     write_arrays(tmp_path / "bad.safetensors", arrays)
     with pytest.raises(DataError, match=r"bad\.safetensors: variance_train: 1 value.*row 3, dimension 1"):
-        call(tmp_path / "bad.safetensors", tmp_path / "out")
-    assert not (tmp_path / "out").exists()
+        compute(tmp_path / "bad.safetensors", tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["bad.safetensors"]
