@@ -225,11 +225,11 @@ def audit_posteriors(
     progress("moments")
     moments, kl = train.moments(), train.kl()
     canonical = posteriors.canonical(moments)
-    active = (
-        moments.variance_of_means > ACTIVE_VARIANCE
-        if isinstance(train, Codes)
-        else active_dimensions(kl, active_threshold)
-    )
+    active = active_dimensions(kl, active_threshold)
+    if isinstance(train, Codes):
+        active = moments.variance_of_means > ACTIVE_VARIANCE
+    elif isinstance(train, FullCovariance) and train.joint_kl() - kl.sum() > active_threshold:
+        active = np.ones_like(active)  # what single dimensions do not show lies in their correlation
     progress("rows that repeat")
     sample = _sample(posteriors, plan.joint_rows, seed)
     split, found = split_groups(sample, seed)

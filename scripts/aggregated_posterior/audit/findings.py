@@ -18,7 +18,7 @@ GRAINY = 0.1
 # Mean KL per active dimension from which the KL term can hardly have had its weight, nats: a width of 1/400.
 HUGE_KL = 6.0
 # Rescaling is not advised where it makes the prior miss this much more of Q.
-RUINOUS = 0.05
+RUINOUS = 0.3
 
 
 def judge(dimensions: pd.DataFrame, mismatch: pd.DataFrame, summary: dict[str, Any]) -> tuple[str, str]:

@@ -112,8 +112,10 @@ def read_levels(path: str | Path, reading: Reading | None = None) -> dict[str, P
     keys = {name for value in reading.keys.values() for name in value.split(",")}
     files = {name: Path(name) for name in keys if name.lower().endswith(".npy")}  # arrays in files of their own
 
+    alone = shards[0].suffix.lower() == ".npy"  # the means, whatever the file is called
+
     def wanted(name: str) -> bool:
-        return meaning(name) is not None or name in keys or name.removesuffix("_test") in keys
+        return alone or meaning(name) is not None or name in keys or name.removesuffix("_test") in keys
 
     read = [read_named_arrays(shard, wanted) for shard in shards]
     for name, file in files.items():
@@ -128,7 +130,7 @@ def read_levels(path: str | Path, reading: Reading | None = None) -> dict[str, P
         for name, array in arrays.items():
             together.setdefault(name, []).extend(array)
     try:
-        levels = _levels(together, available, reading, single=shards[0].suffix.lower() == ".npy")
+        levels = _levels(together, available, reading, single=alone)
     except DataError as error:
         raise DataError(f"{path}: {error}") from None
     return {level: _with_source(posteriors, path) for level, posteriors in levels.items()}
@@ -180,7 +182,7 @@ def _levels(
         if tests:
             sorted_out.setdefault(("", "test"), {})[base] = ",".join(tests)
         used |= {*names, *tests}
-    if single and "mean" not in reading.keys and "mean" not in arrays and len(available) - len(used) == 1:
+    if single and "mean" not in reading.keys and meaning(next(iter({*available} - used), "mean")) is None:
         # `audit codes.npy --log-variance widths.npy`: the file itself is the means, whatever it is called.
         (name,) = set(available) - used
         sorted_out.setdefault(("", "train"), {})["mean"] = name
