@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..posterior.mixture import AggregatedPosterior
-from ..posterior.other_laws import Codes, FullCovariance, StreamedPosterior
+from ..posterior.other_laws import Codes, FullCovariance
 from ..posterior.splits import Posteriors
+from .candidates import FIT_NUMBERS
 
 # Numbers (rows × dimensions) that marginals and the joint law look at; more rows are drawn at random.
 MARGINAL_NUMBERS = 40_000_000
@@ -21,9 +21,10 @@ FEWEST_POINTS = 200
 JOINT_DIMENSIONS = 4096
 # Multiplications that Mardia's skewness (rows × d³) may take.
 SKEWNESS_WORK = 3e11
-# Seconds on one core of 2024: of one number in the moments, the marginals, and of ln Q and the mixtures' fits.
-SECONDS_MOMENTS, SECONDS_MARGINALS, SECONDS_DENSITY, SECONDS_FITS = 1.5e-8, 2e-7, 3e-10, 2.5e-6
-SECONDS_DIMENSION = 2e-3
+# Seconds on one core of 2024: per number in the moments and the marginals, per dimension of the marginals, per number
+# and point of ln Q, per number that mixtures are fitted to, per pair of rows and dimension, per multiplication.
+SECONDS_MOMENTS, SECONDS_MARGINALS, SECONDS_DIMENSION = 1.5e-8, 2e-7, 3e-3
+SECONDS_DENSITY, SECONDS_FITS, SECONDS_PAIRS, SECONDS_PRODUCTS = 3e-10, 1.3e-6, 1e-8, 3.5e-11
 
 
 @dataclass(frozen=True)
@@ -92,8 +93,9 @@ def plan_audit(posteriors: Posteriors, points: int = 2000, fit_points: int = 20_
     seconds = SECONDS_MOMENTS * n * d * 3
     seconds += (SECONDS_DIMENSION + SECONDS_MARGINALS * marginal_rows) * d * (3 if joint else 1)
     if joint:
-        seconds += SECONDS_DENSITY * 3 * points * joint_rows * d + SECONDS_FITS * fit_points * d * (1 + d / 16)
-        seconds += 1e-10 * joint_rows * float(d) ** 2 * (d if skewness else 4)
+        seconds += SECONDS_DENSITY * 3 * points * joint_rows * d * bracket
+        seconds += SECONDS_FITS * min(fit_points * d, FIT_NUMBERS) + SECONDS_PAIRS * min(joint_rows, 1024) ** 2 * d
+        seconds += SECONDS_PRODUCTS * joint_rows * float(d) ** 2 * (d if skewness else 4)
     return Plan(n, d, marginal_rows, joint_rows, points, joint, bracket, skewness, left_out, seconds)
 
 
@@ -102,8 +104,3 @@ def duration(seconds: float) -> str:
     if seconds < 90:
         return f"{max(1, round(seconds))} s"
     return f"{round(seconds / 60)} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
-
-
-def is_streamed(q: AggregatedPosterior) -> bool:
-    """Whether rows are read from files block by block."""
-    return isinstance(q, StreamedPosterior)
