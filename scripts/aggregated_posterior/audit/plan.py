@@ -11,7 +11,7 @@ from ..posterior.splits import Posteriors
 from .candidates import FIT_NUMBERS
 
 # Numbers (rows × dimensions) that marginals and the joint law look at; more rows are drawn at random.
-MARGINAL_NUMBERS = 40_000_000
+MARGINAL_NUMBERS = 32_000_000
 JOINT_NUMBERS = 40_000_000
 JOINT_ROWS = 200_000
 # Beyond this many pairs (points × rows × dimensions), ln Q is evaluated at fewer points, so that long inputs end.
