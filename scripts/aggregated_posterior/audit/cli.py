@@ -1,163 +1,92 @@
-"""The command `aggregated-posterior`, or `python -m aggregated_posterior`: audit a file of posteriors.
+"""The command `aggregated-posterior`, or `python -m aggregated_posterior`: one subcommand per module of `COMMANDS`.
 
-Exit status: 0 for a finished audit, 2 for input or arguments that cannot be used (one line says which, and no file is
+Exit status: 0 for finished work, 2 for input or arguments that cannot be used (one line says which, and no file is
 written), 1 for an estimate that contradicts arithmetic.
 """
 
 from __future__ import annotations
 
 import argparse
-import io
+import difflib
+import importlib
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Sequence
+from typing import NoReturn
 
 from .._version import __version__
-from ..storage import DataError, atomic_path, write_json
-
-if TYPE_CHECKING:
-    from ..posterior.splits import Posteriors
-    from .auditing import Audit
+from ..storage import DataError
+from ..text import for_terminal, prepare_streams
 
 BAD_INPUT = 2
-NARROWEST = 100
-FORMATS = ("json", "csv", "html", "figure")
+# Subcommand → module of this room. Each has `SUMMARY` (one line), `add_arguments(parser)` and `run(options)`, imports
+# nothing heavy at its top, and raises DataError or OSError for what cannot be used.
+COMMANDS = {"audit": "audit_command"}
+
+
+class _Parser(argparse.ArgumentParser):
+    """Wrong arguments are one line, like every other error of the command."""
+
+    def error(self, message: str) -> NoReturn:
+        raise DataError(f"{message}; see {self.prog} --help")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command with `arguments` (default: those of the process) and return its exit status."""
-    options = _parser().parse_args(arguments)
+    prepare_streams()
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        _audit(options)
+        options = _parse(arguments)
+        options.run(options)
     except BrokenPipeError:  # the reader of standard output has seen enough, as in `… | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except (DataError, OSError) as error:
         return _fail(error, BAD_INPUT)
     except ArithmeticError as error:
-        return _fail(f"{options.posteriors}: {error}; please report this", 1)
+        return _fail(f"{arguments[1] if len(arguments) > 1 else arguments[0]}: {error}; please report this", 1)
     return 0
 
 
-def _fail(message: object, status: int) -> int:
-    print(f"error: {' '.join(str(message).split())}", file=sys.stderr)
-    return status
+def nearest(word: str, known: Iterable[str]) -> str:
+    """What to say of an unknown word: the one that was probably meant, or all that are known."""
+    known = list(known)
+    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    return f"did you mean {close[0]}?" if close else f"known are {', '.join(known)}"
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parse(arguments: list[str]) -> argparse.Namespace:
+    parser = _Parser(
         prog="aggregated-posterior",
         description="How far the aggregated posterior Q(z) of a VAE is from N(0, I), why, and what to do about it.",
+        allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    audit = commands.add_parser(
-        "audit",
-        help="audit a file of posterior means and variances",
-        description=(
-            "Audit a .npz or .safetensors file that holds `mean` (N, d) and one of `variance`, `log_variance`, `std`; "
-            "optionally the same with `_test` for held-out data, and `labels` (N,)."
-        ),
-    )
-    audit.add_argument("posteriors", metavar="FILE", help="a .npz or .safetensors file")
-    audit.add_argument("--json", metavar="FILE", help="write everything as JSON")
-    audit.add_argument("--csv", metavar="FILE", help="write one row per split and latent dimension")
-    audit.add_argument("--html", metavar="FILE", help="write one self-contained page")
-    audit.add_argument("--figure", metavar="FILE", help="write the figure as .svg, .pdf or .png")
-    audit.add_argument("--active-threshold", type=float, default=0.05, metavar="NATS", help="default: 0.05")
-    audit.add_argument("--points", type=int, default=2000, metavar="N", help="draws where ln Q is evaluated (2000)")
-    audit.add_argument("--gmm-components", type=int, default=10, metavar="K", help="of the certified bound (10)")
-    audit.add_argument("--seed", type=int, default=0, help="of every draw (0)")
-    return parser
+    commands = parser.add_subparsers(metavar="COMMAND", dest="command", parser_class=_Parser)
+    of_command: dict[str, argparse.ArgumentParser] = {}
+    for name, module_name in COMMANDS.items():
+        module = importlib.import_module(f".{module_name}", __package__)
+        sub = commands.add_parser(name, help=module.SUMMARY, description=module.__doc__, allow_abbrev=False)
+        sub.formatter_class = argparse.RawDescriptionHelpFormatter
+        module.add_arguments(sub)
+        sub.set_defaults(run=module.run)
+        of_command[name] = sub
+    first = next((word for word in arguments if not word.startswith("-")), None)
+    if first is not None and first not in COMMANDS:
+        raise DataError(f"there is no command {first!r}: {nearest(first, COMMANDS)}")
+    options, unknown = parser.parse_known_args(arguments)
+    if options.command is None:
+        raise DataError(f"name a command ({', '.join(COMMANDS)}); see aggregated-posterior --help")
+    if unknown:
+        known = [option for action in of_command[options.command]._actions for option in action.option_strings]
+        word = unknown[0].split("=")[0]
+        says = nearest(word, known) if word.startswith("-") else "one file at a time, with its options"
+        raise DataError(f"{options.command}: unknown argument {word!r}: {says}")
+    return options
 
 
-def _audit(options: argparse.Namespace) -> None:
-    targets = _targets(options)
-    if options.seed < 0:
-        raise DataError(f"--seed: is {options.seed}, expected 0 or more")
-    # After the arguments were checked: pandas and SciPy take their time to load.
-    from ..posterior.foreign_files import read_posteriors
-    from .auditing import audit_posteriors
-
-    posteriors = read_posteriors(options.posteriors)
-    for warning in posteriors.warnings:
-        print(f"warning: {warning}", file=sys.stderr)
-    with _progress(posteriors) as progress:
-        result = audit_posteriors(
-            posteriors,
-            active_threshold=options.active_threshold,
-            points=options.points,
-            gmm_components=options.gmm_components,
-            seed=options.seed,
-            progress=progress,
-        )
-    json_path = targets.pop("json", None)
-    # All are made before the first is written.
-    contents = {path: _content(result, kind, path, options.posteriors) for kind, path in targets.items()}
-    for path, content in contents.items():
-        with atomic_path(path) as temporary:
-            temporary.write_bytes(content)
-    if json_path is not None:
-        write_json(json_path, {"source": options.posteriors, "version": __version__, **result.to_dict()})
-    _show(result, options.posteriors)
-
-
-def _targets(options: argparse.Namespace) -> dict[str, Path]:
-    """Where to write what, refused before any work where it cannot succeed."""
-    targets = {kind: Path(value) for kind in FORMATS if (value := getattr(options, kind)) is not None}
-    for kind, path in targets.items():
-        if path.is_dir():
-            raise DataError(f"--{kind}: {path} is a folder; name a file")
-        if path.resolve() == Path(options.posteriors).resolve():
-            raise DataError(f"--{kind}: {path} is the input itself; name another file")
-    if len({path.resolve() for path in targets.values()}) < len(targets):
-        raise DataError("two outputs have the same name; give each its own file")
-    figure = targets.get("figure")
-    if figure is not None and figure.suffix not in (".svg", ".pdf", ".png"):
-        raise DataError(f"--figure: {figure} ends in {figure.suffix or 'nothing'!r}; expected .svg, .pdf or .png")
-    return targets
-
-
-def _content(result: Audit, kind: str, path: Path, source: str) -> bytes:
-    from .report import figure_bytes, html_page
-
-    if kind == "figure":
-        return figure_bytes(result, path.suffix[1:])
-    if kind == "html":
-        return html_page(result, source).encode()
-    return result.dimensions.to_csv(index=False, float_format="%.12g", lineterminator="\n").encode()
-
-
-def _show(result: Audit, source: str) -> None:
-    from rich.console import Console
-
-    from .report import print_audit
-
-    # Written as a whole, so that a closed pipe is noticed in one place. Without a terminal rich assumes 80 columns,
-    # which would cut the tables.
-    terminal = Console()
-    width = max(terminal.width, 60) if terminal.is_terminal else NARROWEST
-    console = Console(file=io.StringIO(), width=width, force_terminal=terminal.is_terminal, no_color=terminal.no_color)
-    print_audit(result, source, console)
-    sys.stdout.write(console.file.getvalue())
-    sys.stdout.flush()
-
-
-@contextmanager
-def _progress(posteriors: Posteriors) -> Iterator[Callable[[str], None]]:
-    """Name the stage on a terminal's standard error. Long inputs have progress bars of their own (`mixture`)."""
-    from rich.console import Console
-
-    from ..posterior.mixture import LONG_INPUT
-
-    console = Console(stderr=True)
-    if not console.is_terminal or posteriors.train.mean.size > LONG_INPUT:
-        yield lambda stage: None
-        return
-    with console.status("audit") as status:
-        yield lambda stage: status.update(f"audit: {stage}")
+def _fail(message: object, status: int) -> int:
+    print(f"error: {for_terminal(' '.join(str(message).split()))}", file=sys.stderr)
+    return status
 
 
 if __name__ == "__main__":

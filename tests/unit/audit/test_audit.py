@@ -372,3 +372,21 @@ def test_neither_torch_nor_snakemake_is_imported():
     )
     environment = os.environ | {"PYTHONPATH": str(SCRIPTS)}
     subprocess.run([sys.executable, "-c", code], env=environment, check=True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["adit", "own.npz"], ["'adit'", "did you mean audit?"]),
+        (["audit", "own.npz", "--jsno", "a.json"], ["'--jsno'", "did you mean --json?"]),
+        (["audit", "own.npz", "other.npz"], ["'other.npz'", "one file at a time"]),
+        (["audit"], ["FILE"]),
+        ([], ["name a command"]),
+        (["audit", "own.npz", "--points", "many"], ["--points", "'many'"]),
+    ],
+)
+def test_a_wrong_word_is_answered_with_the_nearest(arguments, words, capsys):
+    assert main(arguments) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and err.startswith("error: ") and err.count("\n") == 1
+    assert all(word in err for word in words) and "Traceback" not in err, err

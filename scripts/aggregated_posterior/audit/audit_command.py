@@ -1,0 +1,220 @@
+"""Audit the posteriors of a VAE: how far Q(z) is from N(0, I), in which dimensions, why, and what to do about it.
+
+FILE holds `mean` (N, d) and one of `variance`, `log_variance`, `std` (N, d), or full covariances (N, d, d); optionally
+the same with `_test` for held-out data, and `labels`, `groups`, `weights` (N,). Names that other code uses (mu, logvar,
+loc, scale, z_mean, z_log_var, qzm, qzv, ...) are known. It may be a .npz, .safetensors, .h5ad or .csv file, a .npy file
+beside --log-variance OTHER.npy, a folder of shards or of .npy files, or a pattern in quotes, "shards/part-*.npz".
+
+example: aggregated-posterior audit posteriors.npz --html audit.html
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .._version import __version__
+from ..storage import DataError, atomic_path, json_text, write_json
+from ..text import for_terminal
+
+if TYPE_CHECKING:
+    from ..posterior.foreign_files import Reading
+    from ..posterior.splits import Posteriors
+    from .auditing import Audit
+    from .plan import Plan
+
+SUMMARY = "audit a file of posterior means and variances"
+# Columns without a terminal, and the fewest that a terminal is taken to have.
+WITHOUT_TERMINAL, NARROWEST = 100, 40
+FORMATS = ("json", "csv", "html", "figure")
+STANDARD_OUTPUT = "-"
+# A plan that takes longer than this, in seconds, is announced; a stage is named as often where no terminal shows it.
+ANNOUNCED, PROGRESS_SECONDS = 5.0, 10.0
+KEYS = {
+    "mean": "means",
+    "variance": "variances",
+    "log_variance": "log-variances",
+    "std": "standard deviations",
+    "log_std": "logarithms of standard deviations",
+    "covariance": "full covariances",
+    "scale_tril": "Cholesky factors of full covariances",
+    "groups": "groups: rows that belong together are held out together",
+    "weights": "weights of the rows",
+}
+
+
+def add_arguments(audit: argparse.ArgumentParser) -> None:
+    """The arguments of `audit`."""
+    audit.add_argument("posteriors", metavar="FILE", help="posteriors; see above")
+    out = audit.add_argument_group("what to write")
+    out.add_argument("--json", metavar="FILE", help="write everything as JSON; - is standard output")
+    out.add_argument("--csv", metavar="FILE", help="write one row per split and latent dimension")
+    out.add_argument("--html", metavar="FILE", help="write one self-contained page")
+    out.add_argument("--figure", metavar="FILE", help="write the figure as .svg, .pdf or .png")
+    reading = audit.add_argument_group("how to read FILE")
+    for key, words in KEYS.items():
+        reading.add_argument(f"--{key.replace('_', '-')}", metavar="KEY", help=f"name of the array of {words}")
+    reading.add_argument("--labels", metavar="KEY", action="append", help="name of an array of labels; may be repeated")
+    layouts = "of means (N, C, H, W): a row per position (channel, the default) or per image (flat)"
+    reading.add_argument("--layout", choices=("channel", "flat"), help=layouts)
+    reading.add_argument("--deterministic", action="store_true", help="the means are codes without variances")
+    how = audit.add_argument_group("how to audit")
+    how.add_argument("--prior", metavar="FILE", help="a prior of your own: draws, or means, variances and weights")
+    how.add_argument("--active-threshold", type=float, default=0.05, metavar="NATS", help="default: 0.05")
+    how.add_argument("--points", type=int, default=2000, metavar="N", help="draws where ln Q is evaluated (2000)")
+    how.add_argument("--gmm-components", type=int, default=30, metavar="K", help="most components that are tried (30)")
+    how.add_argument("--seed", type=int, default=0, help="of every draw (0)")
+
+
+def run(options: argparse.Namespace) -> None:
+    """Audit every latent level of a file, write what was asked for, print the rest."""
+    targets = _targets(options)
+    if options.seed < 0:
+        raise DataError(f"--seed: is {options.seed}, expected 0 or more")
+    # After the arguments were checked: pandas and SciPy take their time to load.
+    from ..posterior.foreign_files import read_levels
+
+    levels = read_levels(options.posteriors, _reading(options))
+    for warning in next(iter(levels.values())).warnings:
+        print(f"warning: {for_terminal(warning)}", file=sys.stderr)
+    results: dict[str, Audit] = {}
+    for level, posteriors in levels.items():
+        name = f"{options.posteriors}{f', level {level}' if level else ''}"
+        results[level] = result = _audited(posteriors, options, name)
+        for warning in result.warnings[len(posteriors.warnings) :]:
+            print(f"warning: {for_terminal(f'{name}: {warning}')}", file=sys.stderr)
+    _write(results, targets, options.posteriors)
+    if options.json != STANDARD_OUTPUT:
+        for level, result in results.items():
+            _show(result, f"{options.posteriors}{f', level {level}' if level else ''}")
+
+
+def _audited(posteriors: Posteriors, options: argparse.Namespace, name: str) -> Audit:
+    from .auditing import audit_posteriors
+
+    try:
+        with _progress() as progress:
+            return audit_posteriors(
+                posteriors,
+                active_threshold=options.active_threshold,
+                points=options.points,
+                gmm_components=options.gmm_components,
+                prior=options.prior,
+                seed=options.seed,
+                progress=progress,
+                announce=_announce,
+            )
+    except DataError as error:
+        raise DataError(f"{name}: {error}") from None
+
+
+def _reading(options: argparse.Namespace) -> Reading:
+    from ..posterior.foreign_files import Reading
+
+    keys = {key: value for key in KEYS if (value := getattr(options, key)) is not None}
+    if options.labels:
+        keys["labels"] = ",".join(options.labels)
+    return Reading(keys, options.layout, options.deterministic)
+
+
+def _announce(plan: Plan) -> None:
+    """Say what will be done and what not, before it is; small inputs that are done at once need no announcement."""
+    if plan.seconds >= ANNOUNCED or plan.left_out:
+        print(f"audit: {plan.sentence()}", file=sys.stderr)
+        for sentence in plan.left_out:
+            print(f"left out: {sentence}", file=sys.stderr)
+
+
+def _write(results: dict[str, Audit], targets: dict[str, Path], source: str) -> None:
+    """All contents are made before the first is written; of several levels each has its own file, JSON has them all."""
+    json_path = targets.pop("json", None)
+    contents = {}
+    for kind, path in targets.items():
+        for level, result in results.items():
+            name = f"{path.stem}_level_{level}{path.suffix}" if level else path.name
+            contents[path.with_name(name)] = _content(result, kind, path, source)
+    for path, content in contents.items():
+        with atomic_path(path) as temporary:
+            temporary.write_bytes(content)
+    whole = {level: result.to_dict() for level, result in results.items()}
+    content = {"source": source, "version": __version__, **whole.get("", {"levels": whole})}
+    if str(json_path) == STANDARD_OUTPUT:
+        sys.stdout.write(json_text(content))
+        sys.stdout.flush()
+    elif json_path is not None:
+        write_json(json_path, content)
+
+
+def _targets(options: argparse.Namespace) -> dict[str, Path]:
+    """Where to write what, refused before any work where it cannot succeed."""
+    targets = {kind: Path(value) for kind in FORMATS if (value := getattr(options, kind)) is not None}
+    for kind, path in targets.items():
+        if kind == "json" and str(path) == STANDARD_OUTPUT:
+            continue
+        if path.is_dir():
+            raise DataError(f"--{kind}: {path} is a folder; name a file")
+        if os.path.realpath(path) == os.path.realpath(options.posteriors):
+            raise DataError(f"--{kind}: {path} is the input itself; name another file")
+    if len({os.path.realpath(path) for path in targets.values()}) < len(targets):
+        raise DataError("two outputs have the same name; give each its own file")
+    figure = targets.get("figure")
+    if figure is not None and figure.suffix not in (".svg", ".pdf", ".png"):
+        raise DataError(f"--figure: {figure} ends in {figure.suffix or 'nothing'!r}; expected .svg, .pdf or .png")
+    return targets
+
+
+def _content(result: Audit, kind: str, path: Path, source: str) -> bytes:
+    from .report import figure_bytes, html_page
+
+    if kind == "figure":
+        return figure_bytes(result, path.suffix[1:])
+    if kind == "html":
+        return html_page(result, source).encode()
+    return result.dimensions.to_csv(index=False, float_format="%.12g", lineterminator="\n").encode()
+
+
+def _show(result: Audit, source: str) -> None:
+    from rich.console import Console
+
+    from .report import print_audit
+
+    # Written as a whole, so that a closed pipe is noticed in one place.
+    terminal = Console()
+    width = max(terminal.width, NARROWEST) if terminal.is_terminal or "COLUMNS" in os.environ else WITHOUT_TERMINAL
+    console = Console(file=io.StringIO(), width=width, force_terminal=terminal.is_terminal, no_color=terminal.no_color)
+    print_audit(result, source, console)
+    sys.stdout.write(console.file.getvalue())
+    sys.stdout.flush()
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[str], None]]:
+    """Name the stage: on a terminal always, and without one in a line every ten seconds."""
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    if console.is_terminal:
+        with console.status("audit") as status:
+            yield lambda stage: status.update(f"audit: {stage}")
+        return
+    stages, ended, begin = ["reading"], threading.Event(), time.monotonic()
+
+    def tell() -> None:
+        while not ended.wait(PROGRESS_SECONDS):
+            print(f"audit: {stages[-1]}, {time.monotonic() - begin:.0f} s", file=sys.stderr, flush=True)
+
+    thread = threading.Thread(target=tell, daemon=True)
+    thread.start()
+    try:
+        yield stages.append
+    finally:
+        ended.set()
+        thread.join()
