@@ -359,16 +359,16 @@ def _missed_by_prior(
     rng = np.random.default_rng([seed, 2])
     draws = balanced_draws(test, min(test.n, fit_points), rng)
     prior = rng.standard_normal((len(draws.z), train.latent_dim))
-    inside = model.log_density(draws.z)
+    inside = model.score_samples(draws.z)
     missed = []
     for raw in (True, False):
         if raw:
             # Densities per raw volume: both sides of the comparison carry the same Jacobian, written out for the model.
             jacobian = canonical.log_determinant
             own = inside + jacobian > normal_log_pdf(canonical.invert(draws.z))
-            other = model.log_density(canonical.apply(prior)) + jacobian > normal_log_pdf(prior)
+            other = model.score_samples(canonical.apply(prior)) + jacobian > normal_log_pdf(prior)
         else:
-            own, other = inside > normal_log_pdf(draws.z), model.log_density(prior) > normal_log_pdf(prior)
+            own, other = inside > normal_log_pdf(draws.z), model.score_samples(prior) > normal_log_pdf(prior)
         a, b, m = float(own.mean()), float(other.mean()), len(prior)
         missed.append(max(0.0, a - b - ONE_SIDED * float(np.sqrt((a * (1 - a) + b * (1 - b)) / m))))
     return dict(zip(names, missed, strict=True))

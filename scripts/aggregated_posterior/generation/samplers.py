@@ -16,7 +16,7 @@ from typing import Self
 import numpy as np
 
 from ..posterior.mixture import AggregatedPosterior
-from ..statistics.active_mixture import fit_active_mixture
+from ..statistics.fitted_mixture import fit_active_mixture
 from ..statistics.marginals import Marginals
 from ..storage import DataError
 
@@ -147,7 +147,7 @@ class MixtureSampler(Sampler):
     """A mixture of K normal laws with full covariances in the active dimensions, fitted to draws from Q(z).
 
     Ex-post density estimation (Ghosh et al. 2020), on draws rather than on means, since Q(z) contains the posteriors'
-    spread. Inactive dimensions stay at N(0, 1), see `active_mixture.py`.
+    spread. Inactive dimensions stay at N(0, 1), see `fitted_mixture.py`.
 
     Args:
         components: K.
@@ -188,7 +188,7 @@ class MeanMixtureSampler(MixtureSampler):
         # With so many components the k-means start does most of the work, and every step is dear.
         self.components = max(1, q.n // self.posteriors_per_component)
         rng = np.random.default_rng(self.seed)
-        self.mixture = fit_active_mixture(q, q.mean, self.components, rng, iterations=4)
+        self.mixture = fit_active_mixture(q, q.mean, self.components, rng, iterations=4, must_converge=False)
 
 
 class PosteriorSampler(Sampler):

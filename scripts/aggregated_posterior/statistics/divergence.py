@@ -16,7 +16,7 @@ import numpy as np
 
 from ..posterior.gauge import Canonical, canonical_form, slack_of
 from ..posterior.mixture import AggregatedPosterior, normal_log_pdf
-from .active_mixture import ActiveMixture, fit_active_mixture
+from .fitted_mixture import ActiveMixture, fit_active_mixture
 from .joint_shape import mardia_kurtosis, mardia_skewness, maximum_mean_discrepancy
 from .marginals import Marginals
 
@@ -245,7 +245,7 @@ class _HeldOut:
         model = fit_certifying_mixture(train, components, fit_points, active_threshold, seed)
         return cls(
             draws, train.log_density(draws.z), inner.log_density(draws.z),
-            many, model.log_density(many.z), model.components,
+            many, model.score_samples(many.z), model.n_components,
         )  # fmt: skip
 
     @staticmethod
