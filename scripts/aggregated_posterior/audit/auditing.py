@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from ..generation.chosen_sampler import FittedSampler, choose_sampler
 from ..posterior.foreign_files import posteriors_from_arrays, read_posteriors
 from ..posterior.gauge import Canonical, canonicalise, slack_of
 from ..posterior.mixture import AggregatedPosterior, Moments, normal_log_pdf
@@ -74,6 +75,16 @@ class Audit:
     advice: list[str]
     warnings: list[str]
     marginals: Marginals
+    posteriors: Posteriors
+
+    @property
+    def canonical(self) -> Canonical:
+        """Shift and scale (d,) that give Q(z) mean 0 and variance 1: (z − shift)·scale."""
+        return self.posteriors.canonical()
+
+    def sampler(self, **settings: Any) -> FittedSampler:
+        """The best sampler for these posteriors, chosen on held-out rows; `settings` are those of `choose_sampler`."""
+        return choose_sampler(self.posteriors, **settings)
 
     def to_dict(self) -> dict[str, Any]:
         """Everything as JSON builtins."""
@@ -202,6 +213,7 @@ def audit_posteriors(
         advice=advice(dimensions, mismatch, summary),
         warnings=list(posteriors.warnings),
         marginals=marginals,
+        posteriors=posteriors,
     )
 
 
