@@ -46,7 +46,7 @@ def test_from_posteriors_to_codes_in_the_decoders_own_coordinates(own_file, tmp_
     assert "mixture of 2, diagonal: gains" in out and "2 of 3 dimensions fitted" in out
     assert max(len(line) for line in out.splitlines() if "/" not in line) <= 80
     (command,) = re.findall(r"^  (aggregated-posterior sample .*)$", out, re.M)
-    assert run(capsys, *command.split()[1:4], "-n", 20_000, "-o", codes)[0] == 0
+    assert run(capsys, *command.split()[1:3], "-n", 20_000, "-o", codes)[0] == 0
     z = np.load(codes)
     assert z.shape == (20_000, 3) and z.dtype == np.float32
     np.testing.assert_allclose(z.mean(axis=0), [1, -2, 0], atol=0.06)
