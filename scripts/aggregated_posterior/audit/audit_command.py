@@ -88,7 +88,8 @@ def _targets(options: argparse.Namespace) -> dict[str, Path]:
 
 
 def _content(result: Audit, kind: str, path: Path, source: str) -> bytes:
-    from .report import figure_bytes, html_page
+    from .page import html_page
+    from .report import figure_bytes
 
     if kind == "figure":
         return figure_bytes(result, path.suffix[1:])

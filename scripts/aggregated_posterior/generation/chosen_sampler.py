@@ -23,7 +23,7 @@ import pandas as pd
 
 from ..posterior.gauge import Canonical, canonical_form
 from ..posterior.mixture import AggregatedPosterior, normal_log_pdf
-from ..posterior.splits import Posteriors, active_dimensions, hold_out
+from ..posterior.splits import FEWEST_ROWS, Posteriors, active_dimensions, hold_out
 from ..statistics.divergence import Draws, Estimate, balanced_draws
 from ..statistics.fitted_mixture import NormalMixture, fit_normal_mixture
 from ..storage import DataError, read_arrays, write_arrays
@@ -36,6 +36,8 @@ ACTIVE_THRESHOLD = 0.05
 # Draws of Q that a mixture is fitted to, and the fewest held-out draws that judge it.
 FIT_POINTS = 40_000
 TEST_POINTS = 10_000
+# Numbers in one set of draws: fewer draws than the above in very many dimensions, 400 MB in all cases.
+LARGEST_DRAWS = 5e7
 # Mixtures of so few components have several starts: with few, a start that merges two clusters is not made good.
 FEW = 20
 # A component of a mixture needs rows of its own.
@@ -215,8 +217,10 @@ def choose_sampler(
     test, outliers_test = without_outliers(pair.test)
     canonical = canonical_form(train)
     active = np.flatnonzero(active_dimensions(train.kl() - canonical.slack, active_threshold))
-    judge = _Judge(balanced_draws(test, max(TEST_POINTS, min(test.n, FIT_POINTS)), stream(seed, "sampler", "judge")))
     d, none = train.latent_dim, np.empty(0, dtype=np.int64)
+    most = max(2 * FEWEST_ROWS, int(LARGEST_DRAWS // d))
+    test_points = min(most, max(TEST_POINTS, min(test.n, FIT_POINTS)))
+    judge = _Judge(balanced_draws(test, test_points, stream(seed, "sampler", "judge")))
     prior = _law(PRIOR, Canonical(np.zeros(d), np.ones(d), np.zeros(d)), none)
     fitted = {PRIOR: prior, RESCALED: _law(RESCALED, canonical, none)}
     rows = [judge.row(fitted[PRIOR], "", 1, 0), judge.row(fitted[RESCALED], "diagonal", 1, 2 * d)]
@@ -229,7 +233,7 @@ def choose_sampler(
             fitted[NORMAL] = _law(NORMAL, canonical, active, _normal(train, canonical, active))
             rows.append(judge.row(fitted[NORMAL], "full", 1, 2 * d + a * (a - 1) // 2))
     if a:
-        draws = balanced_draws(train, fit_points, stream(seed, "sampler", "fit"))
+        draws = balanced_draws(train, min(fit_points, most), stream(seed, "sampler", "fit"))
         points = canonical.apply(draws.z)[:, active]
         for covariance in ("diagonal", "full") if a > 1 else ("diagonal",):
             series = _mixtures(points, train.n, components, covariance, seed, progress, judge, canonical, active)
