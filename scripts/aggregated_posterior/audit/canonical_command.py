@@ -45,4 +45,4 @@ def run(options: argparse.Namespace) -> None:
     write_arrays(output, arrays, {"rows": q.n, "mean_kl": kl, "kl_saved": saved})
     print(f"Wrote {output}: canonical = (z - shift)·scale, {q.latent_dim} dimensions.")
     print(f"It takes {saved:.4g} of {kl:.4g} nats off the KL term and changes no reconstruction.")
-    print(f"shift_factor = {arrays['shift_factor']:.6g}, scaling_factor = {arrays['scaling_factor']:.6g}")
+    print(f"shift_factor = {arrays['shift_factor'][0]:.6g}, scaling_factor = {arrays['scaling_factor'][0]:.6g}")

@@ -53,7 +53,7 @@ def canonical_arrays(canonical: Canonical) -> dict[str, np.ndarray]:
     Returns:
         shift, scale: (d,), canonical = (z − shift)·scale. latents_mean, latents_std: (d,), the same as
         (z − latents_mean)/latents_std, one entry per channel where the latent dimensions are channels. shift_factor,
-        scaling_factor: one number each for all dimensions together, (z − shift_factor)·scaling_factor, which has mean
+        scaling_factor: (1,), one number for all dimensions together, (z − shift_factor)·scaling_factor, which has mean
         0 and variance 1 over all of them.
     """
     deviation = 1.0 / canonical.scale
@@ -64,6 +64,6 @@ def canonical_arrays(canonical: Canonical) -> dict[str, np.ndarray]:
         "scale": canonical.scale,
         "latents_mean": canonical.shift,
         "latents_std": deviation,
-        "shift_factor": np.array(centre),
-        "scaling_factor": np.array(1.0 / spread),
+        "shift_factor": np.array([centre]),
+        "scaling_factor": np.array([1.0 / spread]),
     }

@@ -252,6 +252,6 @@ def _cell(value: Any) -> dict[str, str]:
     if isinstance(value, float | np.floating):
         if not np.isfinite(value):
             return {"text": "open", "value": ""}
-        text = f"{value:.0f}" if value == round(value) and abs(value) >= 1 else f"{value:.3g}"
+        text = f"{value:.0f}" if value == round(value) and abs(value) >= 1 else f"{value:#.3g}".rstrip(".")
         return {"text": "0" if abs(value) < 1e-9 else text.replace("-", "−"), "value": repr(float(value))}
     return {"text": str(value), "value": str(value)}
