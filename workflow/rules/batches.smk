@@ -1,11 +1,10 @@
-# Many models as one stacked computation, for a GPU that a single model leaves idle: takes the place of train_vae where
-# the configuration has `batches: {enabled: true}`. Its files are those of train_vae.
-from aggregated_posterior.model.batches import batches
+# Many models at once, for a GPU that a single model leaves idle: takes the place of train_vae where the configuration
+# has `batches: {enabled: true}`. Its files are those of train_vae.
 
 # One rule per batch, since a rule's outputs cannot depend on its wildcards. The loop ends before it begins unless
 # batches are on.
 BATCHES = (
-    batches(TRAINED, config["batches"]["models"])
+    configuration.batches(TRAINED, config["batches"]["models"])
     if config["batches"]["enabled"]
     else []
 )
@@ -32,10 +31,9 @@ for number, cells in enumerate(BATCHES):
         cache: True
         conda:
             "../../environment.yml"
-        # The device does the work; a second thread draws the next epoch's random numbers now and then.
         threads: 1
         resources:
-            # Two epochs of noise lie in memory: 64 models, 60 000 images and 32 latent dimensions take 1 GB.
+            # One epoch's noise and codes lie in memory: 64 models, 60 000 images, 32 latent dimensions take 1.5 GB.
             mem_mb=6000,
             runtime=lambda wildcards, attempt: 120 * attempt,
             gpu=config["batches"]["gpu"],

@@ -12,7 +12,9 @@ rule train_vae:
         "logs/{experiment}/train_vae/{dataset}_{architecture}_latent_{latent_dim}_kl_{kl_weight}_seed_{seed}.log",
     wildcard_constraints:
         # Where batches are on, they make these files (batches.smk), and this rule matches none.
-        architecture="(?!)" if config["batches"]["enabled"] else "dense|linear",
+        architecture=one_of(
+            [] if config["batches"]["enabled"] else column("architecture", TRAINED)
+        ),
     cache: True
     conda:
         "../../environment.yml"
@@ -38,10 +40,11 @@ rule encode_posteriors:
         vae=rules.train_vae.output.vae,
     output:
         posteriors=f"{MODEL}/posteriors.safetensors",
+        losses=f"{MODEL}/losses.csv",
     log:
         "logs/{experiment}/encode_posteriors/{dataset}_{architecture}_latent_{latent_dim}_kl_{kl_weight}_seed_{seed}.log",
     wildcard_constraints:
-        architecture="dense|linear",
+        architecture=one_of(column("architecture", TRAINED)),
     cache: True
     conda:
         "../../environment.yml"

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ..model.optimiser import FlatAdam
+from ..model.optimiser import Adam
 from ..model.training import as_tensor, cosine_learning_rate, generators
 from ..storage import DataError, read_arrays, write_arrays
 
@@ -110,7 +110,7 @@ def train_judge(
         raise DataError(f"there are {len(images)} training images but {len(labels)} labels")
     if len(labels) == 0 or labels.min() < 0 or labels.max() >= classes:
         raise DataError(f"labels must lie between 0 and {classes - 1}; there are none, or some lie outside")
-    weight_generator, order_generator, _ = generators(seed)
+    weight_generator, order_generator, _ = generators(seed, "judge")
     judge = Judge(image_shape, classes)
     for module in judge.modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
@@ -119,7 +119,7 @@ def train_judge(
             nn.init.zeros_(module.bias)
     data = as_tensor(images).reshape(len(images), -1)
     targets = torch.as_tensor(np.asarray(labels, dtype=np.int64))
-    optimiser = FlatAdam(judge)
+    optimiser = Adam(judge.parameters())
     batches = -(-len(data) // batch_size)
     for epoch in range(epochs):
         order = torch.randperm(len(data), generator=order_generator)
@@ -128,7 +128,7 @@ def train_judge(
             step = epoch * batches + batch
             rows = order[batch * batch_size : (batch + 1) * batch_size]
             loss = functional.cross_entropy(judge(data.index_select(0, rows) / maximum), targets[rows])
-            optimiser.gradient.zero_()
+            optimiser.zero_grad()
             loss.backward()
             optimiser.step(cosine_learning_rate(learning_rate, step, epochs * batches))
             total += loss.item() * len(rows)

@@ -10,7 +10,7 @@ import math
 import os
 import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,9 +20,10 @@ import torch
 from torch import Tensor, nn
 
 from ..storage import DataError, read_arrays, write_arrays
-from .gradient import objective_and_gradient
-from .optimiser import FlatAdam
-from .vae import VAE, Objective, images_to_floats
+from ..streams import seed_sequence
+from .optimiser import Adam
+from .regauging import Optimiser, regauge
+from .vae import VAE, Objective, images_to_floats, objective
 
 HISTORY_COLUMNS = ("epoch", "learning_rate", "reconstruction", "kl", "active_dimensions", "gauge_residual")
 
@@ -35,13 +36,17 @@ class TrainingSettings:
         latent_dim: Number of latent dimensions d.
         kl_weight: β, the weight of the KL term.
         seed: Seed of the initial weights, the order of the images and the noise.
-        hidden_sizes: Widths of the hidden layers from image to code; empty for the linear VAE.
+        hidden_sizes: Widths of the hidden layers of `dense` from image to code.
         likelihood: `bernoulli` or `gaussian`.
         decoder_variance: ς² of the Gaussian likelihood.
         epochs: Passes over the training images.
         batch_size: Images per step.
         learning_rate: Adam's rate at the first step; it falls to zero along a half cosine.
         active_threshold: A dimension counts as active when its mean KL exceeds this many nats.
+        architecture: `dense`, `linear` or `conv`.
+        regauge_epochs: k: the model is re-gauged (`regauging.py`) after every epoch but the last k; None: never.
+        regauge_once: Whether it is re-gauged at the end.
+        regauge_adam: What a re-gauging does to Adam's running means: `keep`, `rescale` or `reset`.
     """
 
     latent_dim: int
@@ -54,6 +59,15 @@ class TrainingSettings:
     batch_size: int
     learning_rate: float
     active_threshold: float
+    architecture: str = "dense"
+    regauge_epochs: int | None = None
+    regauge_once: bool = False
+    regauge_adam: str = "keep"
+
+    def regauges_after(self, epoch: int) -> bool:
+        """Whether the model is re-gauged after this epoch, counted from 1."""
+        between = self.regauge_epochs is not None and epoch <= self.epochs - self.regauge_epochs
+        return between or (self.regauge_once and epoch == self.epochs)
 
     def __str__(self) -> str:
         return ", ".join(f"{name}={value}" for name, value in asdict(self).items())
@@ -68,28 +82,53 @@ def prepare_process() -> None:
     # cuBLAS is deterministic only with a workspace of fixed size; it reads this when it starts.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.set_num_threads(1)
-    torch.use_deterministic_algorithms(True)
+    # The flag of torch.use_deterministic_algorithms(True), which imports PyTorch's compiler besides: 0.96 s.
+    torch.set_deterministic_debug_mode("error")
+    # It would fill every new tensor with NaN before an operator writes it: a tenth of a training.
+    torch.utils.deterministic.fill_uninitialized_memory = False
     torch.set_flush_denormal(True)
 
 
-def generators(seed: int) -> tuple[torch.Generator, torch.Generator, torch.Generator]:
-    """Independent generators for initial weights, image order and noise, all on the CPU.
+def generators(seed: int, purpose: str) -> tuple[torch.Generator, torch.Generator, torch.Generator]:
+    """Independent generators for a training's initial weights, image order and noise, all on the CPU.
 
     They live on the CPU whatever the device, so that a model has the same start, order and noise everywhere.
+
+    Args:
+        seed: The model's seed.
+        purpose: What is trained, `vae` or `judge`: two of one seed share no stream.
     """
-    words = np.random.SeedSequence(seed).generate_state(3, dtype=np.uint64)
-    # torch takes seeds below 2⁶³ only.
-    weights, order, noise = (torch.Generator().manual_seed(int(word >> np.uint64(1))) for word in words)
-    return weights, order, noise
+
+    def generator(part: str) -> torch.Generator:
+        (word,) = seed_sequence(seed, purpose, part).generate_state(1, dtype=np.uint64)
+        # torch takes seeds below 2⁶³ only.
+        return torch.Generator().manual_seed(int(word >> np.uint64(1)))
+
+    return generator("weights"), generator("order"), generator("noise")
 
 
 def initialise(model: nn.Module, generator: torch.Generator) -> None:
-    """Draw every affine layer's weights and biases from U(−1/√inputs, 1/√inputs), torch's default, from `generator`."""
+    """Draw every layer's weights and biases from U(−1/√inputs, 1/√inputs), torch's default, from `generator`."""
     for module in model.modules():
-        if isinstance(module, nn.Linear):
-            bound = 1 / math.sqrt(module.in_features)
+        if isinstance(module, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
+            # For transposed convolutions too, torch takes the second axis for the inputs.
+            bound = 1 / math.sqrt(module.weight[0].numel())
             for parameter in (module.weight, module.bias):
                 nn.init.uniform_(parameter, -bound, bound, generator=generator)
+
+
+def build(image_shape: Sequence[int], settings: TrainingSettings, weights: torch.Generator) -> VAE:
+    """The untrained model of these settings, its weights drawn from the generator `weights`."""
+    model = VAE(
+        image_shape,
+        settings.latent_dim,
+        settings.hidden_sizes,
+        settings.likelihood,
+        settings.decoder_variance,
+        settings.architecture,
+    )
+    initialise(model, weights)
+    return model
 
 
 def cosine_learning_rate(initial: float, step: int, steps: int) -> float:
@@ -97,35 +136,58 @@ def cosine_learning_rate(initial: float, step: int, steps: int) -> float:
     return 0.5 * initial * (1 + math.cos(math.pi * step / steps))
 
 
-class EpochStatistics:
-    """Sums over one epoch's minibatches from which a row of the history is made; kept on the device until then."""
+class Epoch:
+    """What one epoch's minibatches gave, kept on the device until a row of the history is made of it.
 
-    def __init__(self, latent_dim: int, device: torch.device | str) -> None:
-        self.losses = torch.zeros(2, dtype=torch.float64, device=device)
-        self.moments = torch.zeros(2, latent_dim, dtype=torch.float64, device=device)
-        self.images = 0
+    Many models that are trained together have one more axis, the first.
+    """
+
+    def __init__(self) -> None:
+        self.results: list[Objective] = []
 
     def add(self, result: Objective) -> None:
-        """Count one minibatch."""
-        batch = len(result.mean)
-        with torch.no_grad():
-            second = result.mean.square() + result.log_variance.exp()
-            self.losses += torch.stack([result.reconstruction, result.kl]).double() * batch
-            self.moments += torch.stack([second.sum(0), (second - 1 - result.log_variance).sum(0) / 2])
-        self.images += batch
+        """Keep one minibatch."""
+        self.results.append(Objective(*(value.detach() for value in result)))
 
-    def row(self, epoch: int, learning_rate: float, active_threshold: float) -> dict[str, float]:
-        """The epoch's row of the history: means over its images, at the parameters of the moment each was seen."""
-        reconstruction, kl = (self.losses / self.images).tolist()
-        second, kl_by_dimension = self.moments / self.images
-        return {
-            "epoch": epoch,
-            "learning_rate": learning_rate,
-            "reconstruction": reconstruction,
-            "kl": kl,
-            "active_dimensions": int((kl_by_dimension > active_threshold).sum()),
-            "gauge_residual": float((second - 1).abs().max()),
-        }
+    def statistics(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Means over the epoch's images, at the parameters of the moment each was seen, in float64.
+
+        Returns:
+            The reconstruction loss, and per latent dimension (last axis) the KL term and μ² + s.
+        """
+        log_variance = torch.cat([result.log_variance for result in self.results], dim=-2).double()
+        second = torch.cat([result.mean for result in self.results], dim=-2).double().square() + log_variance.exp()
+        sums = [result.reconstruction.double() * result.mean.shape[-2] for result in self.results]
+        kl = (second - 1 - log_variance).mean(-2) / 2
+        return torch.stack(sums).sum(0) / second.shape[-2], kl, second.mean(-2)
+
+
+def history_row(
+    epoch: int, learning_rate: float, active_threshold: float, reconstruction: Tensor, kl: Tensor, second: Tensor
+) -> dict[str, float]:
+    """One model's row of the history, from `Epoch.statistics`."""
+    return {
+        "epoch": epoch,
+        "learning_rate": learning_rate,
+        "reconstruction": float(reconstruction),
+        "kl": float(kl.sum()),
+        "active_dimensions": int((kl > active_threshold).sum()),
+        "gauge_residual": float((second - 1).abs().max()),
+    }
+
+
+@torch.no_grad()
+def regauge_on(data: Tensor, maximum: float, model: VAE, optimiser: Optimiser, adam: str) -> None:
+    """Re-gauge a model by the moments of its Q(z) over all training images.
+
+    One pass of the encoder, a tenth of an epoch's time. The moments that the epoch's own minibatches gave would be
+    free, but belong to weights that have changed since: the KL term would not be sure to fall.
+    """
+    codes = [model.encode(images_to_floats(block, maximum)) for block in data.split(4096)]
+    mean, log_variance = (torch.cat(parts).double() for parts in zip(*codes, strict=True))
+    variance = mean.var(0, unbiased=False) + log_variance.exp().mean(0)
+    layers = (model.head_mean, model.head_log_variance, model.first_decoder_layer)
+    regauge(*layers, mean.mean(0), variance, optimiser, adam)
 
 
 def as_tensor(images: np.ndarray) -> Tensor:
@@ -176,20 +238,12 @@ def train(
     Raises:
         DataError: The loss became NaN or diverged; the message names the epoch and the settings.
     """
-    weight_generator, order_generator, noise_generator = generators(settings.seed)
+    weight_generator, order_generator, noise_generator = generators(settings.seed, "vae")
     data = as_tensor(images).reshape(len(images), -1).to(device)
     if not data.is_floating_point() and data.dtype != torch.uint8:
         raise DataError(f"images have type {data.dtype}; expected bytes (uint8) or floats")
-    model = VAE(
-        data.shape[1],
-        settings.latent_dim,
-        settings.hidden_sizes,
-        settings.likelihood,
-        settings.decoder_variance,
-    )
-    initialise(model, weight_generator)
-    model.to(device)
-    optimiser = FlatAdam(model)
+    model = build(images.shape[1:], settings, weight_generator).to(device)
+    optimiser = Adam(model.parameters())
     steps_per_epoch = math.ceil(len(data) / settings.batch_size)
     steps = settings.epochs * steps_per_epoch
     history: list[dict[str, float]] = []
@@ -204,20 +258,24 @@ def train(
     for epoch in range(len(history) + 1, settings.epochs + 1):
         order = torch.randperm(len(data), generator=order_generator).to(device)
         noise = torch.randn(len(data), settings.latent_dim, generator=noise_generator).to(device)
-        statistics = EpochStatistics(settings.latent_dim, device)
+        seen = Epoch()
         for batch in range(steps_per_epoch):
             rows = slice(batch * settings.batch_size, (batch + 1) * settings.batch_size)
             # Not data[order[rows]]: general indexing costs ten times as much for the same rows.
             x = images_to_floats(data.index_select(0, order[rows]), maximum)
-            result = objective_and_gradient(model, x, noise[rows], settings.kl_weight)
+            result = objective(model, x, noise[rows], settings.kl_weight)
             if untrained_loss == math.inf:
                 untrained_loss = result.loss.item()
             step = (epoch - 1) * steps_per_epoch + batch
             learning_rate = cosine_learning_rate(settings.learning_rate, step, steps)
+            optimiser.zero_grad()
+            result.loss.backward()
             optimiser.step(learning_rate)
-            statistics.add(result)
-        history.append(statistics.row(epoch, learning_rate, settings.active_threshold))
+            seen.add(result)
+        history.append(history_row(epoch, learning_rate, settings.active_threshold, *seen.statistics()))
         check_progress(history[-1], untrained_loss, settings)
+        if settings.regauges_after(epoch):
+            regauge_on(data, maximum, model, optimiser, settings.regauge_adam)
         on_epoch(history[-1])
         if checkpoint is not None and time.monotonic() - last_checkpoint >= checkpoint_seconds:
             state.save(history, untrained_loss)
@@ -232,7 +290,7 @@ class _Checkpoint:
     path: Path | None
     settings: TrainingSettings
     data: Tensor
-    optimiser: FlatAdam
+    optimiser: Adam
     order: torch.Generator
     noise: torch.Generator
 
@@ -243,7 +301,7 @@ class _Checkpoint:
 
     def save(self, history: list[dict[str, float]], untrained_loss: float) -> None:
         arrays = {
-            **self.optimiser.state(),
+            **self.optimiser.arrays(),
             "generator.order": self.order.get_state().numpy(),
             "generator.noise": self.noise.get_state().numpy(),
         }

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping
+import json
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from ..storage import DataError
@@ -39,11 +40,12 @@ def cells(config: Mapping[str, Any], datasets: Mapping[str, Any]) -> list[dict[s
 
     Returns:
         One dictionary per model with `CELL_KEYS` and `training`, the settings it is trained with (None for external
-        posteriors). `kl_weight` is a string, written as in paths.
+        posteriors). `kl_weight` is a string, written as in paths; `architecture` is followed by `_` and the sweep's
+        variant where it has one, and `training` names the architecture without it.
 
     Raises:
         DataError: An unknown data set; a KL weight written in two ways; a model asked for twice with different
-            training settings.
+            training settings; an architecture or settings that cannot be trained.
     """
     known: dict[tuple[Any, ...], dict[str, Any]] = {}
     for cell in itertools.chain(_trained(config, datasets), _external(config, datasets)):
@@ -63,6 +65,26 @@ def cells(config: Mapping[str, Any], datasets: Mapping[str, Any]) -> list[dict[s
     return list(known.values())
 
 
+def batches(cells: Iterable[Mapping[str, Any]], models: int) -> list[list[Mapping[str, Any]]]:
+    """Split models into batches of one data set, one architecture, one latent size and one set of training settings.
+
+    Within each kind they are ordered by seed: a seed that is added to a sweep then leaves full batches as they were,
+    and only the new models (and those of a last batch that was not full) are trained.
+
+    Args:
+        cells: Models from `cells` that are to be trained (`training` is not None).
+        models: The largest number of models in a batch.
+
+    Returns:
+        The batches; every model is in exactly one.
+    """
+    groups: dict[str, list[Mapping[str, Any]]] = {}
+    for cell in sorted(cells, key=lambda cell: cell["seed"]):
+        kind = json.dumps([cell[key] for key in ("dataset", "architecture", "latent_dim", "training")], sort_keys=True)
+        groups.setdefault(kind, []).append(cell)
+    return [group[first : first + models] for group in groups.values() for first in range(0, len(group), models)]
+
+
 def _trained(config: Mapping[str, Any], datasets: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     for sweep in config["sweeps"]:
         for name in sweep["datasets"]:
@@ -71,6 +93,11 @@ def _trained(config: Mapping[str, Any], datasets: Mapping[str, Any]) -> Iterator
                     f"sweeps: data set {name!r} is unknown; config/datasets.yaml has {', '.join(sorted(datasets))}"
                 )
         training = {**config["training"], **sweep.get("training", {})}
+        if training["regauge_epochs"] is not None and training["regauge_epochs"] >= training["epochs"]:
+            raise DataError(
+                f"training: regauge_epochs leaves the last {training['regauge_epochs']} of {training['epochs']} epochs "
+                "free, which is all of them; make it smaller, or null for no re-gauging"
+            )
         product = itertools.product(
             sweep["datasets"],
             sweep["architectures"],
@@ -79,20 +106,25 @@ def _trained(config: Mapping[str, Any], datasets: Mapping[str, Any]) -> Iterator
             sweep["seeds"],
         )
         for dataset, architecture, latent_dim, kl_weight, seed in product:
+            label = f"{architecture}_{sweep['variant']}" if sweep["variant"] else architecture
             if training["likelihood"] == "bernoulli" and datasets[dataset]["kind"] == "control":
                 raise DataError(
                     f"sweeps: {dataset} has values outside [0, 1]; set training: {{likelihood: gaussian}} in its sweep"
                 )
+            if architecture == "conv" and datasets[dataset]["kind"] == "control":
+                raise DataError(f"sweeps: {dataset} has no images for conv's convolutions; choose dense or linear")
             yield {
                 "dataset": dataset,
-                "architecture": architecture,
+                "architecture": label,
                 "likelihood": training["likelihood"],
                 "latent_dim": latent_dim,
                 "kl_weight": str(kl_weight),
                 "seed": seed,
                 "training": {
                     **training,
-                    "hidden_sizes": [] if architecture == "linear" else training["hidden_sizes"],
+                    # Where they have no effect, a change of them must not train a model again.
+                    "hidden_sizes": training["hidden_sizes"] if architecture == "dense" else [],
+                    "architecture": architecture,
                 },
             }
 

@@ -56,6 +56,21 @@ def test_linear_models_have_no_hidden_layers():
     assert check(sweep(architectures=["linear"]))[0]["training"]["hidden_sizes"] == []
 
 
+def test_a_variant_is_part_of_the_label_and_not_of_the_module():
+    found = check(config(sweeps=[SWEEP, {**SWEEP, "variant": "customary", "training": {"regauge_once": True}}]))
+    assert [cell["architecture"] for cell in found] == ["dense", "dense_customary"]
+    assert [cell["training"]["architecture"] for cell in found] == ["dense", "dense"]
+    assert [cell["training"]["regauge_once"] for cell in found] == [False, True]
+
+
+def test_settings_of_other_architectures_are_not_in_a_models_own():
+    one, other = (
+        check(config(sweeps=[{**SWEEP, "architectures": ["conv"]}], training={"hidden_sizes": sizes}))
+        for sizes in ([8], [16])
+    )
+    assert one == other
+
+
 def test_the_same_model_twice_is_one_model():
     assert len(check(config(sweeps=[SWEEP, SWEEP]))) == 1
 
@@ -111,6 +126,15 @@ def test_external_posteriors_are_models_without_training():
         (sweep(datasets=["minst"]), "minst"),
         (sweep(datasets=[]), "datasets"),
         (sweep(datasets=["control_gaussian"], architectures=["linear"]), "gaussian"),
+        (sweep(variant="Customary"), "variant"),
+        (sweep(variant="two_words"), "variant"),
+        (config(training={"regauge_epochs": -1}), "regauge_epochs"),
+        (config(training={"regauge_epochs": 40}), "leaves the last 40 of 40 epochs free"),
+        (config(training={"regauge_adam": "forget"}), "forget"),
+        (
+            sweep(datasets=["control_gaussian"], architectures=["conv"], training={"likelihood": "gaussian"}),
+            "control_gaussian has no images",
+        ),
         (sweep(training={"epoch": 1}), "unknown key epoch"),
         (config(experiment="a/b"), "experiment"),
         (config(experiment=""), "experiment"),

@@ -57,19 +57,20 @@ def test_an_architectures_setting():
     assert [cell["training"]["hidden_sizes"] for cell in cells(content, registry)] == [[512, 128, 32]] * 3
 
 
-def test_an_architectures_layers_keep_the_gauge_identity():
+def test_an_architectures_layers_keep_the_gauge_identity(monkeypatch):
     import torch
 
-    from aggregated_posterior.model.vae import objective
+    from aggregated_posterior.model.vae import ARCHITECTURES, VAE, objective
 
-    model = run("An architecture")["SmoothVAE"](6, 3, [5], "bernoulli").double()
+    monkeypatch.setitem(ARCHITECTURES, "smooth", run("An architecture")["smooth"])
+    model = VAE(6, 3, [5], "bernoulli", architecture="smooth").double()
     assert any(isinstance(layer, torch.nn.SiLU) for layer in model.decoder)
     random = torch.Generator().manual_seed(0)
     x = torch.rand(7, 6, generator=random, dtype=torch.float64)
     noise = torch.randn(7, 3, generator=random, dtype=torch.float64)
     found = objective(model, x, noise, kl_weight=2.0)
     found.loss.backward()
-    first = model.decoder[0]
+    first = model.first_decoder_layer
     shift = model.head_mean.bias.grad - first.weight.T @ first.bias.grad
     assert torch.allclose(shift, 2.0 * found.mean.mean(dim=0), atol=1e-10)
 

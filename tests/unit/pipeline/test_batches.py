@@ -1,10 +1,16 @@
 """Batches hold models of one kind, and every model once."""
 
-from aggregated_posterior.model.batches import batches
+from aggregated_posterior.pipeline.configuration import batches
 
 
 def cell(dataset, architecture, epochs, seed):
-    return {"dataset": dataset, "architecture": architecture, "training": {"epochs": epochs}, "seed": seed}
+    return {
+        "dataset": dataset,
+        "architecture": architecture,
+        "latent_dim": 2,
+        "training": {"epochs": epochs},
+        "seed": seed,
+    }
 
 
 def test_batches_are_of_a_kind_in_order_and_bounded():
@@ -23,8 +29,8 @@ def test_batches_are_of_a_kind_in_order_and_bounded():
 
 
 def test_settings_written_in_another_order_are_the_same_kind():
-    one = {"dataset": "a", "architecture": "dense", "training": {"x": 1, "y": 2}, "seed": 0}
-    two = {"dataset": "a", "architecture": "dense", "training": {"y": 2, "x": 1}, "seed": 1}
+    one = {"dataset": "a", "architecture": "dense", "latent_dim": 2, "training": {"x": 1, "y": 2}, "seed": 0}
+    two = {"dataset": "a", "architecture": "dense", "latent_dim": 2, "training": {"y": 2, "x": 1}, "seed": 1}
     assert len(batches([one, two], 64)) == 1
     assert batches([], 64) == []
 
