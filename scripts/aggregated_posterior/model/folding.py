@@ -43,7 +43,7 @@ def fold_into(
     """
     layers = [decoder_inputs] if isinstance(decoder_inputs, nn.Module) else list(decoder_inputs)
     both = head_mean is head_log_variance
-    d = _outputs(head_mean, "head_mean") // (2 if both else 1)
+    d = latent_dim_of(head_mean, head_log_variance)
     t, alpha = (torch.as_tensor(v, dtype=torch.float64).cpu().expand(d) for v in (shift, scale))
     if not (torch.isfinite(t).all() and torch.isfinite(alpha).all() and (alpha > 0).all()):
         raise DataError("shift must be finite, and scale finite and positive")
@@ -61,6 +61,15 @@ def fold_into(
             _add(layer.bias, (weight * t.to(weight.device).view(column)).sum(inputs_and_kernel))
         weight = weight / alpha.to(weight.device).view(column)
         layer.weight.copy_(weight if isinstance(layer, nn.ConvTranspose2d) else weight.transpose(0, 1))
+
+
+def latent_dim_of(head_mean: nn.Module, head_log_variance: nn.Module) -> int:
+    """Number of latent dimensions that two heads put out, or one layer given twice.
+
+    Raises:
+        DataError: `head_mean` is neither `Linear` nor `Conv2d`.
+    """
+    return _outputs(head_mean, "head_mean") // (2 if head_mean is head_log_variance else 1)
 
 
 def _scale_outputs(layer: nn.Module, part: slice, t: Tensor, alpha: Tensor) -> None:
@@ -101,7 +110,7 @@ def _check(
                 raise DataError("a decoder input has no bias, so it cannot take up a shift; fold the scale only")
             if isinstance(layer, nn.Conv2d) and layer.padding_mode == "zeros" and _pads(layer):
                 raise DataError(
-                    "a decoder input pads with zeros, which do not move with z; fold the scale only (shift=0)"
+                    "a decoder input pads z with zeros, which do not move; give it padding_mode='replicate', or shift = 0"
                 )
             if isinstance(layer, nn.ConvTranspose2d) and not _one_by_one(layer):
                 raise DataError("a transposed convolution cannot take up a shift at its borders; fold the scale only")

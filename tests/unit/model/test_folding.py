@@ -112,8 +112,8 @@ def test_zero_padding_takes_the_scale_alone():
 @pytest.mark.parametrize(
     ("decoder", "words"),
     [
-        (nn.Conv2d(D, 5, 3, padding=1), "pads with zeros"),
-        (nn.Conv2d(D, 5, 3, padding="same"), "pads with zeros"),
+        (nn.Conv2d(D, 5, 3, padding=1), "pads z with zeros"),
+        (nn.Conv2d(D, 5, 3, padding="same"), "pads z with zeros"),
         (nn.ConvTranspose2d(D, 5, 3), "transposed"),
         (nn.Linear(D, 5, bias=False), "no bias"),
         (nn.Linear(D + 1, 5), "takes 4 numbers"),
