@@ -67,7 +67,12 @@ def write_text(path: str | Path, text: str) -> None:
 
 def write_json(path: str | Path, content: Any) -> None:
     """Write JSON with sorted keys; a NaN becomes null, since JSON has no NaN."""
-    write_text(path, json.dumps(_without_nan(content), indent=1, sort_keys=True, allow_nan=False) + "\n")
+    write_text(path, json_text(content))
+
+
+def json_text(content: Any) -> str:
+    """JSON as `write_json` writes it."""
+    return json.dumps(_without_nan(content), indent=1, sort_keys=True, allow_nan=False) + "\n"
 
 
 def read_json(path: str | Path) -> Any:

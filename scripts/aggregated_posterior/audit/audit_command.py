@@ -1,80 +1,185 @@
 """Audit the posteriors of a VAE: how far Q(z) is from N(0, I), in which dimensions, why, and what to do about it.
 
-A .npz or .safetensors FILE holds `mean` (N, d) and one of `variance`, `log_variance`, `std`; optionally the same with
-`_test` for held-out data, and `labels` (N,).
+FILE holds `mean` (N, d) and one of `variance`, `log_variance`, `std` (N, d), or full covariances (N, d, d); optionally
+the same with `_test` for held-out data, and `labels`, `groups`, `weights` (N,). Names that other code uses (mu, logvar,
+loc, scale, z_mean, z_log_var, qzm, qzv, ...) are known. It may be a .npz, .safetensors, .h5ad or .csv file, a .npy file
+beside --log-variance OTHER.npy, a folder of shards or of .npy files, or a pattern in quotes, "shards/part-*.npz".
+
+example: aggregated-posterior audit posteriors.npz --html audit.html
 """
 
 from __future__ import annotations
 
 import argparse
 import io
+import os
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .._version import __version__
-from ..storage import DataError, atomic_path, write_json
+from ..storage import DataError, atomic_path, json_text, write_json
 
 if TYPE_CHECKING:
+    from ..posterior.foreign_files import Reading
     from ..posterior.splits import Posteriors
     from .auditing import Audit
+    from .plan import Plan
 
 SUMMARY = "audit a file of posterior means and variances"
-NARROWEST = 100
+# Columns without a terminal, and the fewest that a terminal is taken to have.
+WITHOUT_TERMINAL, NARROWEST = 100, 40
 FORMATS = ("json", "csv", "html", "figure")
+STANDARD_OUTPUT = "-"
+# A plan that takes longer than this, in seconds, is announced; a stage is named as often where no terminal shows it.
+ANNOUNCED, PROGRESS_SECONDS = 5.0, 10.0
+KEYS = {
+    "mean": "means",
+    "variance": "variances",
+    "log_variance": "log-variances",
+    "std": "standard deviations",
+    "log_std": "logarithms of standard deviations",
+    "covariance": "full covariances",
+    "scale_tril": "Cholesky factors of full covariances",
+    "groups": "groups: rows that belong together are held out together",
+    "weights": "weights of the rows",
+}
 
 
 def add_arguments(audit: argparse.ArgumentParser) -> None:
     """The arguments of `audit`."""
-    audit.add_argument("posteriors", metavar="FILE", help="a .npz or .safetensors file")
-    audit.add_argument("--json", metavar="FILE", help="write everything as JSON")
-    audit.add_argument("--csv", metavar="FILE", help="write one row per split and latent dimension")
-    audit.add_argument("--html", metavar="FILE", help="write one self-contained page")
-    audit.add_argument("--figure", metavar="FILE", help="write the figure as .svg, .pdf or .png")
-    audit.add_argument("--active-threshold", type=float, default=0.05, metavar="NATS", help="default: 0.05")
-    audit.add_argument("--points", type=int, default=2000, metavar="N", help="draws where ln Q is evaluated (2000)")
-    audit.add_argument("--gmm-components", type=int, default=10, metavar="K", help="of the certified bound (10)")
-    audit.add_argument("--seed", type=int, default=0, help="of every draw (0)")
+    audit.add_argument("posteriors", metavar="FILE", help="posteriors; see above")
+    out = audit.add_argument_group("what to write")
+    out.add_argument("--json", metavar="FILE", help="write everything as JSON; - is standard output")
+    out.add_argument("--csv", metavar="FILE", help="write one row per split and latent dimension")
+    out.add_argument("--html", metavar="FILE", help="write one self-contained page")
+    out.add_argument("--figure", metavar="FILE", help="write the figure as .svg, .pdf or .png")
+    add_reading(audit)
+    how = audit.add_argument_group("how to audit")
+    how.add_argument("--prior", metavar="FILE", help="a prior of your own: draws, or means, variances and weights")
+    how.add_argument("--active-threshold", type=float, default=0.05, metavar="NATS", help="default: 0.05")
+    how.add_argument("--points", type=int, default=2000, metavar="N", help="draws where ln Q is evaluated (2000)")
+    how.add_argument("--gmm-components", type=int, default=30, metavar="K", help="most components that are tried (30)")
+    how.add_argument("--seed", type=int, default=0, help="of every draw (0)")
+
+
+def add_reading(parser: argparse.ArgumentParser) -> None:
+    """The arguments that say how FILE is to be read, the same for every command that reads posteriors."""
+    reading = parser.add_argument_group("how to read FILE")
+    for key, words in KEYS.items():
+        reading.add_argument(f"--{key.replace('_', '-')}", metavar="KEY", help=f"name of the array of {words}")
+    reading.add_argument("--labels", metavar="KEY", action="append", help="name of an array of labels; may be repeated")
+    layouts = "of means (N, C, H, W): a row per position (channel, the default) or per image (flat)"
+    reading.add_argument("--layout", choices=("channel", "flat"), help=layouts)
+    reading.add_argument("--deterministic", action="store_true", help="the means are codes without variances")
 
 
 def run(options: argparse.Namespace) -> None:
-    """Audit a file, write what was asked for, print the rest."""
+    """Audit every latent level of a file, write what was asked for, print the rest."""
     targets = _targets(options)
     if options.seed < 0:
         raise DataError(f"--seed: is {options.seed}, expected 0 or more")
     # After the arguments were checked: pandas and SciPy take their time to load.
-    from ..posterior.foreign_files import read_posteriors
+    from ..posterior.foreign_files import read_levels
+
+    levels = read_levels(options.posteriors, reading_of(options))
+    for warning in next(iter(levels.values())).warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+    results: dict[str, Audit] = {}
+    for level, posteriors in levels.items():
+        name = f"{options.posteriors}{f', level {level}' if level else ''}"
+        results[level] = result = _audited(posteriors, options, name)
+        for warning in result.warnings[len(posteriors.warnings) :]:
+            print(f"warning: {name}: {warning}", file=sys.stderr)
+    _write(results, targets, options.posteriors)
+    if options.json != STANDARD_OUTPUT:
+        for level, result in results.items():
+            _show(result, f"{options.posteriors}{f', level {level}' if level else ''}")
+
+
+def _audited(posteriors: Posteriors, options: argparse.Namespace, name: str) -> Audit:
     from .auditing import audit_posteriors
 
-    posteriors = read_posteriors(options.posteriors)
-    for warning in posteriors.warnings:
-        print(f"warning: {warning}", file=sys.stderr)
-    with _progress(posteriors) as progress:
-        result = audit_posteriors(
-            posteriors,
-            active_threshold=options.active_threshold,
-            points=options.points,
-            gmm_components=options.gmm_components,
-            seed=options.seed,
-            progress=progress,
+    try:
+        with _progress() as progress:
+            return audit_posteriors(
+                posteriors,
+                active_threshold=options.active_threshold,
+                points=options.points,
+                gmm_components=options.gmm_components,
+                prior=options.prior,
+                seed=options.seed,
+                progress=progress,
+                announce=_announce,
+            )
+    except DataError as error:
+        raise DataError(f"{name}: {error}") from None
+
+
+def reading_of(options: argparse.Namespace) -> Reading:
+    """How the options say that FILE is to be read."""
+    from ..posterior.foreign_files import Reading
+
+    keys = {key: value for key in KEYS if (value := getattr(options, key)) is not None}
+    if options.labels:
+        keys["labels"] = ",".join(options.labels)
+    return Reading(keys, options.layout, options.deterministic)
+
+
+def read_one(options: argparse.Namespace) -> Posteriors:
+    """The posteriors of FILE, where it holds one latent level.
+
+    Raises:
+        DataError: It cannot be read, or holds several levels.
+    """
+    from ..posterior.foreign_files import read_levels
+
+    levels = read_levels(options.posteriors, reading_of(options))
+    if len(levels) > 1:
+        raise DataError(
+            f"{options.posteriors}: holds {len(levels)} latent levels; name one: --mean mean_1 --variance variance_1"
         )
+    return next(iter(levels.values()))
+
+
+def _announce(plan: Plan) -> None:
+    """Say what will be done and what not, before it is; small inputs that are done at once need no announcement."""
+    if plan.seconds >= ANNOUNCED or plan.left_out:
+        print(f"audit: {plan.sentence()}", file=sys.stderr)
+        for sentence in plan.left_out:
+            print(f"left out: {sentence}", file=sys.stderr)
+
+
+def _write(results: dict[str, Audit], targets: dict[str, Path], source: str) -> None:
+    """All contents are made before the first is written; of several levels each has its own file, JSON has them all."""
     json_path = targets.pop("json", None)
-    # All are made before the first is written.
-    contents = {path: _content(result, kind, path, options.posteriors) for kind, path in targets.items()}
+    contents = {}
+    for kind, path in targets.items():
+        for level, result in results.items():
+            name = f"{path.stem}_level_{level}{path.suffix}" if level else path.name
+            contents[path.with_name(name)] = _content(result, kind, path, source)
     for path, content in contents.items():
         with atomic_path(path) as temporary:
             temporary.write_bytes(content)
-    if json_path is not None:
-        write_json(json_path, {"source": options.posteriors, "version": __version__, **result.to_dict()})
-    _show(result, options.posteriors)
+    whole = {level: result.to_dict() for level, result in results.items()}
+    content = {"source": source, "version": __version__, **whole.get("", {"levels": whole})}
+    if str(json_path) == STANDARD_OUTPUT:
+        sys.stdout.write(json_text(content))
+        sys.stdout.flush()
+    elif json_path is not None:
+        write_json(json_path, content)
 
 
 def _targets(options: argparse.Namespace) -> dict[str, Path]:
     """Where to write what, refused before any work where it cannot succeed."""
     targets = {kind: Path(value) for kind in FORMATS if (value := getattr(options, kind)) is not None}
     for kind, path in targets.items():
+        if kind == "json" and str(path) == STANDARD_OUTPUT:
+            continue
         if path.is_dir():
             raise DataError(f"--{kind}: {path} is a folder; name a file")
         if path.resolve() == Path(options.posteriors).resolve():
@@ -103,10 +208,9 @@ def _show(result: Audit, source: str) -> None:
 
     from .report import print_audit
 
-    # Written as a whole, so that a closed pipe is noticed in one place. Without a terminal rich assumes 80 columns,
-    # which would cut the tables.
+    # Written as a whole, so that a closed pipe is noticed in one place.
     terminal = Console()
-    width = max(terminal.width, 60) if terminal.is_terminal else NARROWEST
+    width = max(terminal.width, NARROWEST) if terminal.is_terminal or "COLUMNS" in os.environ else WITHOUT_TERMINAL
     console = Console(file=io.StringIO(), width=width, force_terminal=terminal.is_terminal, no_color=terminal.no_color)
     print_audit(result, source, console)
     sys.stdout.write(console.file.getvalue())
@@ -114,15 +218,25 @@ def _show(result: Audit, source: str) -> None:
 
 
 @contextmanager
-def _progress(posteriors: Posteriors) -> Iterator[Callable[[str], None]]:
-    """Name the stage on a terminal's standard error. Long inputs have progress bars of their own (`mixture`)."""
+def _progress() -> Iterator[Callable[[str], None]]:
+    """Name the stage: on a terminal always, and without one in a line every ten seconds."""
     from rich.console import Console
 
-    from ..posterior.mixture import LONG_INPUT
-
     console = Console(stderr=True)
-    if not console.is_terminal or posteriors.train.mean.size > LONG_INPUT:
-        yield lambda stage: None
+    if console.is_terminal:
+        with console.status("audit") as status:
+            yield lambda stage: status.update(f"audit: {stage}")
         return
-    with console.status("audit") as status:
-        yield lambda stage: status.update(f"audit: {stage}")
+    stages, ended, begin = ["reading"], threading.Event(), time.monotonic()
+
+    def tell() -> None:
+        while not ended.wait(PROGRESS_SECONDS):
+            print(f"audit: {stages[-1]}, {time.monotonic() - begin:.0f} s", file=sys.stderr, flush=True)
+
+    thread = threading.Thread(target=tell, daemon=True)
+    thread.start()
+    try:
+        yield stages.append
+    finally:
+        ended.set()
+        thread.join()

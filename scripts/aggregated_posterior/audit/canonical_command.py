@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import sys
 
+from .audit_command import add_reading, read_one
 from .outputs import output_path
 
 SUMMARY = "write shift and scale that make mean 0 and variance 1"
@@ -20,20 +21,23 @@ SUMMARY = "write shift and scale that make mean 0 and variance 1"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `canonical`."""
     parser.add_argument("posteriors", metavar="FILE", help="posteriors, as for `audit`")
+    add_reading(parser)
     parser.add_argument("-o", "--output", metavar="FILE", required=True, help="a .safetensors file")
 
 
 def run(options: argparse.Namespace) -> None:
     """Read posteriors, write their canonical form, say what it saves."""
     output = output_path(options.output, (".safetensors",), options.posteriors)
-    from ..generation.chosen_sampler import without_outliers
-    from ..posterior.foreign_files import read_posteriors
+    from ..generation.chosen_sampler import outlier_rows
     from ..posterior.gauge import canonical_form
+    from ..posterior.other_laws import take_rows
     from ..storage import write_arrays
     from .fitting import canonical_arrays
 
-    posteriors = read_posteriors(options.posteriors)
-    q, outliers = without_outliers(posteriors.train)
+    posteriors = read_one(options)
+    outlying = outlier_rows(posteriors.train)
+    outliers = int(outlying.sum())
+    q = take_rows(posteriors.train, ~outlying) if outliers else posteriors.train
     notes = list(posteriors.warnings)
     if outliers:
         notes.append(f"{options.posteriors}: {outliers} row(s) far outside all others were left out of the moments")

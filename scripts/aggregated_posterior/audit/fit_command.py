@@ -14,6 +14,7 @@ import textwrap
 from typing import TYPE_CHECKING
 
 from ..storage import DataError
+from .audit_command import add_reading, read_one
 from .outputs import output_path
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ ONE_SIDED = 1.645
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `fit`."""
     parser.add_argument("posteriors", metavar="FILE", help="posteriors, as for `audit`")
+    add_reading(parser)
     parser.add_argument("-o", "--output", metavar="FILE", required=True, help="the sampler, a .safetensors file")
     parser.add_argument("--active-threshold", type=float, default=0.05, metavar="NATS", help="default: 0.05")
     parser.add_argument("--seed", type=int, default=0, help="of every draw (0)")
@@ -38,9 +40,8 @@ def run(options: argparse.Namespace) -> None:
     if options.seed < 0:
         raise DataError(f"--seed: is {options.seed}, expected 0 or more")
     from ..generation.chosen_sampler import choose_sampler
-    from ..posterior.foreign_files import read_posteriors
 
-    posteriors = read_posteriors(options.posteriors)
+    posteriors = read_one(options)
     for warning in posteriors.warnings:
         print(f"warning: {warning}", file=sys.stderr)
     try:
@@ -52,6 +53,8 @@ def run(options: argparse.Namespace) -> None:
         )
     except DataError as error:
         raise DataError(f"{options.posteriors}: {error}") from None
+    for note in sampler.about["notes"]:
+        print(f"warning: {note}", file=sys.stderr)
     sampler.save(output)
     print(describe(sampler))
     print(f"\nWrote {output}. Draw codes for your decoder with\n")
@@ -61,9 +64,9 @@ def run(options: argparse.Namespace) -> None:
 def describe(sampler: FittedSampler) -> str:
     """The table of candidates and the verdict, at most 80 columns."""
     about = sampler.about
-    held_out = "" if about["held_out"] == "given" else f", {about['held_out']}"
     lines = [
-        f"{about['rows_fitted']:,} rows to fit, {about['rows_held_out']:,} to judge{held_out}",
+        f"{about['rows_fitted']:,} rows to fit, {about['rows_held_out']:,} to judge",
+        *textwrap.wrap(f"held-out rows: {about['held_out']}", 80),
         f"{len(sampler.active) or 'no'} of {sampler.latent_dim} dimensions fitted",
         f"{'candidate':<28}{'gain over the prior, nats per code':>36}",
     ]

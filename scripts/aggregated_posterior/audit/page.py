@@ -18,10 +18,10 @@ from markupsafe import Markup, escape
 
 from .._version import __version__
 from ..generation.chosen_sampler import FittedSampler
-from ..posterior.splits import FEWEST_ROWS
 from ..statistics.pairs import most_dependent_pair
+from ..storage import DataError
 from .auditing import Audit
-from .findings import DOUBTFUL, NEGLIGIBLE
+from .findings import NEGLIGIBLE
 from .pictures import picture_of_activity, picture_of_marginals, picture_of_pair, picture_of_remedies
 from .report import headline
 
@@ -80,7 +80,10 @@ def html_page(audit: Audit, source: str) -> str:
     environment = Environment(autoescape=True, lstrip_blocks=True)
     environment.filters["code"] = _code
     template = environment.from_string((folder / "audit.html.j2").read_text(encoding="utf-8"))
-    sampler = audit.sampler(**QUICK) if audit.posteriors.train.n >= FEWEST_ROWS else None
+    try:
+        sampler = audit.sampler(**QUICK)
+    except DataError:  # too few rows to hold any out: the headline says so, and the page goes without candidates
+        sampler = None
     return template.render(
         name=Path(source).name,
         headline=headline(audit, source),
@@ -93,34 +96,29 @@ def html_page(audit: Audit, source: str) -> str:
         warnings=audit.warnings,
         advice=audit.advice,
         commands=commands(audit, sampler, source),
-        findings=audit.findings,
+        # The first finding is the verdict, which stands at the top.
+        findings=audit.findings[1:],
         pictures=_pictures(audit, sampler),
         tables=_tables(audit, sampler),
         words=[pair for columns in (COLUMNS, PARTS, CANDIDATES) for pair in columns.values()],
     )
 
 
+LIGHTS = {
+    "doubtful": ("red", "Do not sample the prior"),
+    "collapsed": ("red", "The decoder ignores z"),
+    "open": ("amber", "These rows cannot tell"),
+    "in order": ("green", "Sampling the prior is in order"),
+}
+
+
 def verdict(audit: Audit, sampler: FittedSampler | None) -> Verdict:
-    """Red where sampling the prior is certainly wrong, amber where the rows leave it open, green else."""
-    summary, part = audit.summary, audit.mismatch.set_index("part")
-    if summary["active_dimensions"] == 0:
-        return Verdict("red", "The decoder ignores z", "No latent dimension is active, so no sampler will help.")
-    missed = max(summary["prior_misses_raw"] or 0.0, summary["prior_misses_canonical"] or 0.0)
-    low, high = part.loc["total", "low"], part.loc["total", "high"]
-    fitted = sampler is not None and sampler.kind != "prior"
-    better = (
-        f" Drawing from a {_plain(sampler.kind)} instead gains {sampler.gain_:.3g} nats per code." if fitted else ""
-    )
-    apart = f"Q(z) is at least {low:.3g} nats from N(0, I)"
-    if missed >= DOUBTFUL or low >= DOUBTFUL:
-        share = f", and at least {missed:.0%} of the prior's draws fall where it is not" if missed >= 0.01 else ""
-        return Verdict("red", "Do not sample the prior", f"{apart}{share}.{better}")
-    if low > NEGLIGIBLE:
-        return Verdict("amber", "Sampling the prior costs a little", f"{apart}: little that shows.{better}")
-    if high - low >= 1.0:
-        sentence = f"These rows certify no harm, and cannot exclude it: between {low:.2g} and {high:.3g} nats."
-        return Verdict("amber", "These rows cannot tell", sentence + better)
-    return Verdict("green", "Sampling the prior is in order", f"Q(z) is within {high:.2g} nats of N(0, I).")
+    """The audit's verdict as a traffic light, and what a fitted sampler gains."""
+    light, title = LIGHTS[audit.summary["verdict"]]
+    sentence = audit.verdict
+    if sampler is not None and sampler.kind != "prior" and light != "green":
+        sentence += f" A {_plain(sampler.kind)} instead gains {sampler.gain_:.3g} nats per code."
+    return Verdict(light, title, sentence)
 
 
 def _plain(kind: str) -> str:
@@ -187,7 +185,7 @@ def _pictures(audit: Audit, sampler: FittedSampler | None) -> list[dict[str, Any
                 "wide": True,
             }
         )
-    if len(active):
+    if len(active) and audit.marginals is not None:
         pictures.append(
             {
                 "title": "Each dimension alone",

@@ -19,12 +19,13 @@ FIGURE_KINDS = ("svg", "pdf", "png")
 # Dates and versions in the metadata would change the bytes of an unchanged picture.
 METADATA: dict[str, dict[str, None]] = {"svg": {"Date": None}, "pdf": {"CreationDate": None}, "png": {"Software": None}}
 SHOWN = 40
+# Headings of columns that hold words.
+TEXTS = ("part", "mostly", "candidate", "known")
 CURVES = 6
 
 HOW_FAR = {
     "dimension": "dim", "active": "active", "kl": "mean KL", "mean": "mean", "variance": "variance",
     "gauge_slack": "slack", "marginal_kl": "KL(q‖N)", "ks": "KS", "w1": "W1", "tv": "TV",
-    "eta_squared": "label η²", "r_squared": "label r²",
 }  # fmt: skip
 WHY = {
     "dimension": "dim", "kurtosis": "kurtosis", "interval": "95 %", "skewness": "skewness", "term_means": "means",
@@ -34,6 +35,7 @@ CAPTIONS = {
     "far": "How far from N(0, 1); slack: saved by rescaling; KL(q‖N) to TV: after rescaling",
     "why": "Why: kurtosis − 3 = means + position + scales (active dimensions)",
     "parts": "KL(Q‖N(0, I)) by cause, nats",
+    "candidates": "What to sample (← advised): gain over N(0, I) on held-out rows, nats",
 }  # fmt: skip
 
 
@@ -46,39 +48,100 @@ def tables(audit: Audit, limit: int | None = SHOWN) -> list[tuple[str, list[str]
         rows = dimensions[dimensions["split"] == split]
         of_split = "" if len(splits) == 1 else f" ({split})"
         far, more = _most(rows, limit)
-        shown.append((CAPTIONS["far"] + of_split + more, *_cells(far, HOW_FAR)))
+        shown.append((CAPTIONS["far"] + of_split + more, *_cells(far, HOW_FAR | _label_columns(rows))))
         active, more = _most(rows[rows["active"]], limit)
         interval = [f"{a:.2f}–{b:.2f}" for a, b in zip(active["kurtosis_low"], active["kurtosis_high"], strict=True)]
         if len(active):
             shown.append((CAPTIONS["why"] + of_split + more, *_cells(active.assign(interval=interval), WHY)))
     parts = [
-        [row["part"], "open" if np.isnan(row["nats"]) else f"{row['nats']:.4g}", f"{row['low']:.4g}",
-         f"{row['high']:.4g}", "exact" if row["exact"] else "bracket"]
+        [row["part"], *(_nats(row[name]) for name in ("nats", "low", "high")), _known(row)]
         for row in audit.mismatch.to_dict("records")
-    ]  # fmt: skip
+    ]
     shown.append((CAPTIONS["parts"], ["part", "nats", "low", "high", "known"], parts))
+    if len(audit.candidates):
+        rows = [
+            [row["candidate"] + (" ←" if row["chosen"] else ""), f"{row['parameters']:,}"]
+            + [f"{row[name]:.3f}" for name in ("gain", "gain_se", "gain_low")]
+            for row in audit.candidates.to_dict("records")
+        ]
+        headings = ["candidate", "parameters", "gain", "error", "certified"]
+        shown.append((CAPTIONS["candidates"], headings, rows))
     return shown
 
 
+def _label_columns(rows: pd.DataFrame) -> dict[str, str]:
+    """Headings of the shares of labels, one column each."""
+    named = {}
+    for kind, symbol in (("eta_squared", "η²"), ("r_squared", "r²")):
+        for column in rows.columns[rows.columns.str.startswith(kind)]:
+            named[column] = f"{column.removeprefix(kind).removeprefix('_') or 'label'} {symbol}"
+    return named
+
+
+def _nats(value: float) -> str:
+    if np.isnan(value):
+        return "open"
+    return f"{value:.4g}" if np.isfinite(value) else "?"
+
+
+def _known(row: dict[str, Any]) -> str:
+    if row["exact"]:
+        return "exact"
+    return "open" if np.isnan(row["nats"]) else f"± {0.5 * (row['high'] - row['low']):.2g}"
+
+
 def print_audit(audit: Audit, source: str, console: Console) -> None:
-    """Print an audit to a rich console."""
+    """Print an audit to a rich console: the verdict, what it means and what to do, then the tables.
+
+    No number is ever cut: a table that is too wide for the console is continued below, with its first column repeated.
+    """
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
     console.print(Text(headline(audit, source), style="bold"))
-    for caption, headings, cells in tables(audit):
-        table = Table(title=caption, title_justify="left", title_style="italic", box=box.SIMPLE_HEAD, padding=(0, 1))
-        for heading in headings:
-            table.add_column(heading, justify="left" if heading in ("part", "mostly") else "right")
-        for row in cells:
-            table.add_row(*row)
-        console.print(table)
-    for title, sentences in (("What this means", audit.findings), ("What to do", audit.advice)):
+    console.print()
+    console.print(
+        Text(
+            audit.verdict,
+            style={"in order": "bold green", "open": "bold yellow"}.get(audit.summary["verdict"], "bold red"),
+        )
+    )
+    console.print()
+    for title, sentences in (("What this means", audit.findings[1:]), ("What to do", audit.advice)):
         console.print(Text(title, style="bold"))
         for sentence in sentences:
             console.print(Text(f"• {sentence}"))
         console.print()
+    for caption, headings, cells in tables(audit):
+        for number, columns in enumerate(_folded(headings, cells, console.width)):
+            title = caption if number == 0 else "continued"
+            table = Table(
+                title=title,
+                title_justify="left",
+                title_style="italic",
+                box=box.SIMPLE_HEAD,
+                padding=(0, 1),
+                collapse_padding=True,
+            )
+            for column in columns:
+                justify = "left" if headings[column] in TEXTS else "right"
+                table.add_column(headings[column], justify=justify, no_wrap=True, overflow="fold")
+            for row in cells:
+                table.add_row(*(row[column] for column in columns))
+            console.print(table)
+
+
+def _folded(headings: list[str], cells: list[list[str]], width: int) -> list[list[int]]:
+    """Columns of the parts into which a table falls in `width` columns of text; each part begins with the first one."""
+    # A space of padding between columns, one for the box, and one at either end.
+    needed = [max(len(text) for text in column) + 2 for column in zip(headings, *cells, strict=True)]
+    parts = [[0]]
+    for column in range(1, len(headings)):
+        if len(parts[-1]) > 1 and sum(needed[c] for c in [*parts[-1], column]) + 2 > width:
+            parts.append([0])
+        parts[-1].append(column)
+    return parts
 
 
 def headline(audit: Audit, source: str) -> str:
@@ -106,9 +169,10 @@ def draw(audit: Audit, settings: dict[str, Any]) -> Figure:
     figure = new_figure(float(settings["width"]), 2.9)
     left, middle, right = figure.subplots(1, 3, width_ratios=[1.2, 1.2, 1])
     active = audit.dimensions[(audit.dimensions["split"] == "train") & audit.dimensions["active"]]
-    if active.empty:
-        nothing_to_show(left, "no active dimension")
-        nothing_to_show(middle, "no active dimension")
+    if active.empty or audit.marginals is None:
+        why = "no active dimension" if active.empty else "codes have no density"
+        nothing_to_show(left, why)
+        nothing_to_show(middle, why)
     else:
         _densities(left, audit, active)
         _terms(middle, active)
@@ -152,6 +216,7 @@ def _terms(axis: Any, active: pd.DataFrame) -> None:
 def _parts(axis: Any, mismatch: pd.DataFrame) -> None:
     y = np.arange(len(mismatch))[::-1]
     low, high = mismatch["low"].to_numpy(), mismatch["high"].to_numpy()
+    high = np.where(np.isfinite(high), high, low)  # no upper end is known
     axis.barh(y, low, color="#0072B2", height=0.6)
     axis.barh(y, high - low, left=low, color="#0072B2", alpha=0.3, height=0.6)
     axis.set_yticks(y, mismatch["part"])

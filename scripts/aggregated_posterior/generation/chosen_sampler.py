@@ -21,10 +21,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from ..posterior.exchangeable import split_groups
 from ..posterior.gauge import Canonical, canonical_form
 from ..posterior.mixture import AggregatedPosterior, normal_log_pdf
-from ..posterior.splits import FEWEST_ROWS, Posteriors, active_dimensions, hold_out
-from ..statistics.divergence import Draws, Estimate, balanced_draws
+from ..posterior.other_laws import Codes, FullCovariance, StreamedPosterior, take_rows
+from ..posterior.splits import FEWEST_ROWS, Posteriors, active_dimensions
+from ..statistics.clusters import GroupedMean, grouped_mean
+from ..statistics.divergence import Draws, balanced_draws
 from ..statistics.fitted_mixture import NormalMixture, fit_normal_mixture
 from ..storage import DataError, read_arrays, write_arrays
 from ..streams import stream
@@ -33,6 +36,10 @@ FORMAT = "aggregated-posterior sampler 1"
 PRIOR, RESCALED, NORMAL = "prior", "rescaled prior", "normal"
 COMPONENTS = (2, 5, 10, 20, 50, 100, 200)
 ACTIVE_THRESHOLD = 0.05
+# Of codes without variances: variance of a dimension that is fitted (Burda et al. 2016).
+ACTIVE_VARIANCE = 0.01
+# Rows of one half that are looked at.
+LARGEST_ROWS = 200_000
 # Draws of Q that a mixture is fitted to, and the fewest held-out draws that judge it.
 FIT_POINTS = 40_000
 TEST_POINTS = 10_000
@@ -197,9 +204,10 @@ def choose_sampler(
 ) -> FittedSampler:
     """The best of the candidates by held-out log-density, the simplest of those that are as good.
 
-    As good means: behind the best one by no more than one standard error of the paired difference over rows. What is
-    chosen in place of the prior must also beat it by 1.645 standard errors. Without a held-out half a fifth of the
-    rows is held out, and the sampler stays the one that these judged.
+    As good means: behind the best one by no more than one standard error of the paired difference. What is chosen in
+    place of the prior must also beat it by 1.645 standard errors. Groups of rows, and rows that repeat, are held out
+    together and count once in every error. Without a held-out half a fifth is held out, and the sampler stays the one
+    that these rows judged.
 
     Args:
         posteriors: Train posteriors, with or without a held-out half.
@@ -212,15 +220,23 @@ def choose_sampler(
     Raises:
         DataError: Fewer than ten rows, so that none can be held out.
     """
-    pair = hold_out(posteriors, seed)
-    train, outliers = without_outliers(pair.train)
-    test, outliers_test = without_outliers(pair.test)
+    split, notes = split_groups(_in_memory(posteriors, seed), seed)
+    if split.test is None:
+        raise DataError(f"mean: held-out rows: {split.source}; a sampler is chosen on held-out rows")
+    usual, usual_test = ~outlier_rows(split.train), ~outlier_rows(split.test)
+    train, test, groups = (
+        take_rows(split.train, usual), take_rows(split.test, usual_test), split.groups_test[usual_test]
+    )  # fmt: skip
     canonical = canonical_form(train)
-    active = np.flatnonzero(active_dimensions(train.kl() - canonical.slack, active_threshold))
+    active = np.flatnonzero(
+        train.moments().variance_of_means > ACTIVE_VARIANCE
+        if isinstance(train, Codes)
+        else active_dimensions(train.kl() - canonical.slack, active_threshold)
+    )
     d, none = train.latent_dim, np.empty(0, dtype=np.int64)
     most = max(2 * FEWEST_ROWS, int(LARGEST_DRAWS // d))
     test_points = min(most, max(TEST_POINTS, min(test.n, FIT_POINTS)))
-    judge = _Judge(balanced_draws(test, test_points, stream(seed, "sampler", "judge")))
+    judge = _Judge(balanced_draws(test, test_points, stream(seed, "sampler", "judge")), groups)
     prior = _law(PRIOR, Canonical(np.zeros(d), np.ones(d), np.zeros(d)), none)
     fitted = {PRIOR: prior, RESCALED: _law(RESCALED, canonical, none)}
     rows = [judge.row(fitted[PRIOR], "", 1, 0), judge.row(fitted[RESCALED], "diagonal", 1, 2 * d)]
@@ -250,19 +266,20 @@ def choose_sampler(
     about = {
         "rows_fitted": train.n,
         "rows_held_out": test.n,
-        "held_out": "given" if posteriors.test is not None else "a fifth of the rows",
-        "outliers_left_out": outliers + outliers_test,
+        "held_out": split.source,
+        "notes": notes,
+        "outliers_left_out": int((~usual).sum() + (~usual_test).sum()),
         "active_threshold": active_threshold,
         "seed": seed,
     }
     return replace(fitted[kind], candidates_=table, about=about)
 
 
-def without_outliers(q: AggregatedPosterior) -> tuple[AggregatedPosterior, int]:
-    """q without the few rows whose posterior lies, in some dimension, a hundred times farther out than is usual there.
+def outlier_rows(q: AggregatedPosterior) -> np.ndarray:
+    """Mask (N,) of the few rows whose posterior lies, in some dimension, a hundred times farther out than is usual.
 
     One such row decides the variance of its dimension, and so everything that is fitted to it, while it stands for one
-    code in N. Where more than one row in a thousand is so, they are no outliers but part of Q, and all rows stay.
+    code in N. Where more than one row in a thousand is so, they are no outliers but part of Q, and none is marked.
     """
     step = max(1, q.n // 10_000)
     centre = np.median(np.asarray(q.mean[::step], dtype=np.float64), axis=0)
@@ -270,25 +287,38 @@ def without_outliers(q: AggregatedPosterior) -> tuple[AggregatedPosterior, int]:
     far = np.empty(q.n, dtype=bool)
     for start, (mean, variance) in q.blocks():
         far[start : start + len(mean)] = ((mean - centre) ** 2 + variance > OUTLIER * usual).any(axis=1)
-    number = int(far.sum())
-    if not 0 < number <= max(1, OUTLIER_SHARE * q.n):
-        return q, 0
-    return AggregatedPosterior(q.mean[~far], q.variance[~far]), number
+    return far if far.sum() <= max(1, OUTLIER_SHARE * q.n) else np.zeros(q.n, dtype=bool)
+
+
+def _in_memory(posteriors: Posteriors, seed: int) -> Posteriors:
+    """At most LARGEST_ROWS rows of each half, drawn at random: more would not change what is chosen."""
+    changes: dict[str, Any] = {}
+    for half in ("train", "test"):
+        q = getattr(posteriors, half)
+        if q is None or (q.n <= LARGEST_ROWS and not isinstance(q, StreamedPosterior)):
+            continue
+        number = min(q.n, LARGEST_ROWS)
+        index = np.sort(stream(seed, "sampler", "rows", half).choice(q.n, number, replace=False, shuffle=False))
+        changes[half] = take_rows(q, index)
+        for what in ("labels", "groups"):
+            values = getattr(posteriors, f"{what}_{half}")
+            changes[f"{what}_{half}"] = None if values is None else values[index]
+    return replace(posteriors, **changes) if changes else posteriors
 
 
 class _Judge:
-    """Held-out draws, and the gain of every candidate at each of them."""
+    """Held-out draws with the groups of their rows, and the gain of every candidate at each of them."""
 
-    def __init__(self, draws: Draws) -> None:
-        self.draws = draws
+    def __init__(self, draws: Draws, groups: np.ndarray) -> None:
+        self.draws, self.groups = draws, groups[draws.row]
         self.prior = normal_log_pdf(draws.z)
         self.gains: dict[str, np.ndarray] = {}
 
-    def gain(self, law: FittedSampler) -> Estimate:
-        """Mean over draws of ln r − ln p, with the error over rows."""
+    def gain(self, law: FittedSampler) -> GroupedMean:
+        """Mean over draws of ln r − ln p, with the error over groups of rows."""
         if law.kind not in self.gains:
             self.gains[law.kind] = law.score_samples(self.draws.z) - self.prior
-        return self.draws.mean(self.gains[law.kind])
+        return grouped_mean(self.gains[law.kind], self.groups)
 
     def row(self, law: FittedSampler, covariance: str, k: int, parameters: int) -> dict[str, Any]:
         """One row of the table of candidates."""
@@ -298,9 +328,9 @@ class _Judge:
             "gain": gain.value, "gain_se": gain.se, "left_out": "",
         }  # fmt: skip
 
-    def behind(self, kind: str, best: str) -> Estimate:
+    def behind(self, kind: str, best: str) -> GroupedMean:
         """How far a candidate lies behind another, paired over the same draws."""
-        return self.draws.mean(self.gains[best] - self.gains[kind])
+        return grouped_mean(self.gains[best] - self.gains[kind], self.groups)
 
 
 def _left_out(name: str, covariance: str, k: int, reason: str) -> dict[str, Any]:
@@ -335,7 +365,10 @@ def _law(kind: str, canonical: Canonical, active: np.ndarray, mixture: NormalMix
 def _normal(q: AggregatedPosterior, canonical: Canonical, active: np.ndarray) -> NormalMixture:
     """The normal law with the exact covariance of Q in the active dimensions, in canonical coordinates."""
     scale = canonical.scale[active]
-    covariance = q.select(active).covariance() * scale * scale[:, None]
+    # A full covariance per row has no marginal form to select; its whole covariance has.
+    whole = isinstance(q, FullCovariance | Codes)
+    covariance = q.covariance()[np.ix_(active, active)] if whole else q.select(active).covariance()
+    covariance = covariance * scale * scale[:, None]
     return NormalMixture(np.ones(1), np.zeros((1, len(active))), np.linalg.cholesky(covariance)[None])
 
 

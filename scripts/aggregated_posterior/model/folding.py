@@ -110,7 +110,7 @@ def _check(
                 raise DataError("a decoder input has no bias, so it cannot take up a shift; fold the scale only")
             if isinstance(layer, nn.Conv2d) and layer.padding_mode == "zeros" and _pads(layer):
                 raise DataError(
-                    "a decoder input pads z with zeros, which do not move; give it padding_mode='replicate', or shift = 0"
+                    "a decoder input pads z with zeros, which do not move; set padding_mode='replicate', or shift = 0"
                 )
             if isinstance(layer, nn.ConvTranspose2d) and not _one_by_one(layer):
                 raise DataError("a transposed convolution cannot take up a shift at its borders; fold the scale only")

@@ -1,258 +1,485 @@
-"""Posteriors that somebody else saved: a stranger's `.npz` or `.safetensors` file, without pickle, or named arrays.
+"""Posteriors that somebody else saved: which of a source's named arrays are means, spreads, labels, groups, weights.
 
-A file holds `mean` (N, d) and exactly one of `variance`, `log_variance` and `std`, optionally the same with `_test`,
-and optionally `labels` (N,) and `labels_test`. The ending `_train` means the same as no ending, so a pipeline's
-`posteriors.safetensors` is such a file. Errors name the array.
+A source holds `mean` (N, d) and exactly one of `variance`, `log_variance`, `std`, `log_std`, or full covariances
+`covariance` or `scale_tril` (N, d, d); optionally the same with `_test`, and `labels`, `groups`, `weights` (N,). The
+ending `_train` means the same as no ending. Names that other code uses (`ALIASES`) are known, several latent levels
+are told apart by a number (`mean_1`, `mean_2`), and spatial means (N, C, H, W) become one row per position. Errors name
+the array.
 """
 
 from __future__ import annotations
 
-import lzma
-import struct
-import zipfile
-import zlib
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
 from ..storage import DataError
+from .containers import read_named_arrays, shard_paths
+from .labels import as_labels
 from .mixture import AggregatedPosterior
+from .other_laws import Codes, FullCovariance, Rows, StreamedPosterior, channel_rows
 from .splits import Posteriors
 
-SPREADS = ("variance", "log_variance", "std")
+SPREADS = ("variance", "log_variance", "std", "log_std")
+COVARIANCES = ("covariance", "scale_tril")
+PER_ROW = ("labels", "groups", "weights")
+# What pythae, scVI, Pyro and TensorFlow Probability, diffusers and common tutorials call the same things.
+ALIASES = {
+    "mean": (
+        "mean", "means", "mu", "loc", "z_mean", "z_mu", "mean_z", "mu_z", "qzm", "qz_m", "_scvi_latent_qzm",
+        "latent_mean", "posterior_mean", "embedding",
+    ),
+    "variance": (
+        "variance", "variances", "var", "z_var", "z_variance", "var_z", "qzv", "qz_v", "_scvi_latent_qzv", "sigma2",
+        "sigma_squared", "latent_variance", "posterior_variance",
+    ),
+    "log_variance": (
+        "log_variance", "logvariance", "logvar", "log_var", "z_log_var", "z_logvar", "z_log_variance", "logvar_z",
+        "log_var_z", "log_covariance", "log_sigma2", "log_sigma_squared",
+    ),
+    "std": ("std", "stddev", "sd", "sigma", "scale", "z_std", "z_sigma", "z_scale", "std_z", "sigma_z"),
+    "log_std": ("log_std", "logstd", "log_stddev", "z_log_std", "log_scale"),
+    "covariance": ("covariance", "cov", "covariances", "covariance_matrix"),
+    "scale_tril": ("scale_tril",),
+    "labels": ("labels", "label", "classes"),
+    "groups": ("groups", "group"),
+    "weights": ("weights", "weight", "sample_weight"),
+}  # fmt: skip
+_MEANING = {alias: base for base, aliases in ALIASES.items() for alias in aliases}
 # ln s beyond this leaves float64 when it is squared again in 1/s²; no encoder means that.
 LARGEST_LOG = 300.0
 # Rows looked at when it is asked whether a spread was stored under the wrong name.
 ROWS_FOR_GUESS = 10_000
-# What damaged or foreign archives make NumPy and zipfile raise; MemoryError comes from a header with a false shape.
-_DAMAGE = (
-    OSError, ValueError, EOFError, KeyError, TypeError, AttributeError, NotImplementedError, RuntimeError, MemoryError,
-    OverflowError, SyntaxError, struct.error, zipfile.BadZipFile, zlib.error, lzma.LZMAError,
-)  # fmt: skip
+# Sources with more numbers than this are read block by block and never as a whole.
+STREAMED_NUMBERS = 50_000_000
+# Weights that are no whole multiples of the smallest become repetitions of rows, this many on average.
+REPETITIONS = 20
+MOST_REPEATED = 2_000_000
+# Names of a source that a message lists at most.
+LISTED = 12
+Layout = Literal["channel", "flat"]
 
 
-def read_posteriors(path: str | Path) -> Posteriors:
-    """Read posteriors from a `.npz` or `.safetensors` file; see the module for the arrays' names.
+@dataclass(frozen=True)
+class Reading:
+    """How a source's arrays are to be understood, where their names do not say it.
+
+    keys: `mean`, `variance`, …, `groups`, `weights` → the array's name in the source (its test half has `_test` after
+        it); `labels` may be several names, separated by commas.
+    layout: "channel" makes of (N, C, H, W) N·H·W rows of C dimensions, grouped by image; "flat" N rows of C·H·W.
+        None takes "channel" for four axes.
+    deterministic: The means are codes of an autoencoder without variances.
+    """
+
+    keys: Mapping[str, str] = field(default_factory=dict)
+    layout: Layout | None = None
+    deterministic: bool = False
+
+
+def read_posteriors(path: str | Path, reading: Reading | None = None) -> Posteriors:
+    """Read posteriors of one latent level; see `read_levels`.
 
     Raises:
-        DataError: One line that names file, array and cause: the file cannot be read; an array is missing or given
-            twice over; shapes differ; values are integers, NaN, infinite, or variances that are not positive.
+        DataError: One line that names file, array and cause: the file cannot be read; it holds several levels; an array
+            is missing or given twice over; shapes differ; values are integers, NaN, infinite, or variances that are not
+            positive.
     """
-    names = [f"{base}{suffix}" for base in ("mean", *SPREADS, "labels") for suffix in ("", "_train", "_test")]
-    arrays, available = read_named_arrays(path, names)
-    ignored = sorted(set(available) - set(names))
+    levels = read_levels(path, reading)
+    if len(levels) > 1:
+        raise DataError(
+            f"{path}: holds {len(levels)} latent levels ({', '.join(f'mean_{level}' for level in levels)}); "
+            f"take one of them with --mean and its spread, or audit all with aggregated-posterior audit"
+        )
+    return next(iter(levels.values()))
+
+
+def read_levels(path: str | Path, reading: Reading | None = None) -> dict[str, Posteriors]:
+    """Read a file, a folder of shards or a pattern that matches shards: posteriors by latent level.
+
+    Args:
+        path: See `containers.read_named_arrays` and `containers.shard_paths`.
+        reading: Names, layout and kind where the file's own names do not say them.
+
+    Returns:
+        {"": posteriors}, or one entry per number behind `mean_`.
+    """
+    reading = reading or Reading()
+    shards = shard_paths(path)
+    keys = {name for value in reading.keys.values() for name in value.split(",")}
+    files = {name: Path(name) for name in keys if name.lower().endswith(".npy")}  # arrays in files of their own
+
+    def wanted(name: str) -> bool:
+        return meaning(name) is not None or name in keys or name.removesuffix("_test") in keys
+
+    read = [read_named_arrays(shard, wanted) for shard in shards]
+    for name, file in files.items():
+        read[0][0][name] = read_named_arrays(file, lambda _: True)[0][file.stem]
+    available = sorted({name for _, names in read for name in names} | set(files))
+    parts = [{name: [array] for name, array in arrays.items()} for arrays, _ in read]
+    together: dict[str, list[np.ndarray]] = {}
+    for shard, arrays in zip(shards, parts, strict=True):
+        if set(arrays) != set(parts[0]):
+            here, first = (_listed(sorted(part)) for part in (arrays, parts[0]))
+            raise DataError(f"{shard}: holds {here}, but {shards[0]} holds {first}")
+        for name, array in arrays.items():
+            together.setdefault(name, []).extend(array)
     try:
-        posteriors = posteriors_from_arrays(arrays, available)
+        levels = _levels(together, available, reading, single=shards[0].suffix.lower() == ".npy")
     except DataError as error:
         raise DataError(f"{path}: {error}") from None
-    # A misspelt labels_test would otherwise vanish without a word.
-    notes = [f"ignored arrays: {', '.join(ignored)} (known are {', '.join(n for n in names)})"] if ignored else []
-    return Posteriors(
-        posteriors.train, posteriors.test, posteriors.labels_train, posteriors.labels_test,
-        tuple(f"{path}: {note}" for note in (*notes, *posteriors.warnings)),
-    )  # fmt: skip
+    return {level: _with_source(posteriors, path) for level, posteriors in levels.items()}
 
 
-def posteriors_from_arrays(arrays: Mapping[str, np.ndarray], available: list[str] | None = None) -> Posteriors:
+def posteriors_from_arrays(
+    arrays: Mapping[str, np.ndarray], available: list[str] | None = None, reading: Reading | None = None
+) -> Posteriors:
     """Make `Posteriors` of named arrays, with the checks of `read_posteriors`.
 
     Args:
-        arrays: `mean`, one of `variance`, `log_variance`, `std`; the same with `_test`; `labels`, `labels_test`.
+        arrays: `mean`, one of the spreads; the same with `_test`; `labels`, `groups`, `weights`, also with `_test`.
         available: All names that the source holds, for the message when one is missing; None takes those of `arrays`.
+        reading: Layout and kind.
     """
     available = sorted(arrays) if available is None else available
-    notes: list[str] = []
-    train = _mixture(arrays, ("", "_train"), available, notes)
+    levels = _levels({name: [array] for name, array in arrays.items()}, available, reading or Reading())
+    if len(levels) > 1:
+        raise DataError(f"several latent levels ({', '.join(f'mean_{level}' for level in levels)}); give one at a time")
+    return next(iter(levels.values()))
+
+
+def meaning(name: str) -> tuple[str, str, str] | None:
+    """(base, split, level) of an array's name: `mu_2_test` is ("mean", "test", "2"); None for an unknown name."""
+    match = re.fullmatch(r"(.*?)(_train|_test)?(?:_?(\d+))?(_train|_test)?", name.lower())
+    if match is None or (match[2] and match[4]):
+        return None
+    split = "test" if "_test" in (match[2], match[4]) else "train"
+    whole = re.sub(r"(_train|_test)$", "", name.lower())
+    if whole in _MEANING:  # qzv, sigma2
+        return _MEANING[whole], split, ""
+    base = _MEANING.get(match[1])
+    return None if base is None or (base in PER_ROW and match[3]) else (base, split, match[3] or "")
+
+
+def _levels(
+    arrays: Mapping[str, list[np.ndarray]], available: list[str], reading: Reading, single: bool = False
+) -> dict[str, Posteriors]:
+    """Sort arrays (each a list of shards) by level and split, and make posteriors of each level."""
+    sorted_out: dict[tuple[str, str], dict[str, str]] = {}  # (level, split) → base → name
+    used: set[str] = set()
+    for base, value in reading.keys.items():
+        names = [name for name in value.split(",") if name]
+        missing = [name for name in names if name not in arrays]
+        if missing:
+            raise DataError(f"has no array {missing[0]} (asked for as {base}); it holds {_listed(available)}")
+        sorted_out.setdefault(("", "train"), {})[base] = value
+        tests = [f"{name}_test" for name in names if f"{name}_test" in arrays]
+        if tests:
+            sorted_out.setdefault(("", "test"), {})[base] = ",".join(tests)
+        used |= {*names, *tests}
+    if single and "mean" not in reading.keys and "mean" not in arrays and len(available) - len(used) == 1:
+        # `audit codes.npy --log-variance widths.npy`: the file itself is the means, whatever it is called.
+        (name,) = set(available) - used
+        sorted_out.setdefault(("", "train"), {})["mean"] = name
+        used.add(name)
+    chosen = set(reading.keys) | ({*SPREADS, *COVARIANCES} if {*SPREADS, *COVARIANCES} & set(reading.keys) else set())
+    found: dict[tuple[str, str, str], list[str]] = {}
+    for name in arrays:
+        known = meaning(name) if name not in used else None
+        if known is not None and known[0] not in chosen and not (known[2] and "mean" in reading.keys):
+            found.setdefault((known[2], known[1], known[0]), []).append(name)
+    for (level, split, base), names in found.items():
+        # The plain name wins over an alias; two aliases, or mean and mean_train, need a decision.
+        plain = [name for name in names if name.removesuffix("_train").removesuffix("_test") == base] or names
+        if len(plain) > 1:
+            raise DataError(f"{' and '.join(sorted(plain))} are both given; keep one of them")
+        sorted_out.setdefault((level, split), {})[base] = plain[0]
+        used.add(plain[0])
+    ignored = sorted(set(available) - used)
+    # A misspelt labels_test would otherwise vanish without a word.
+    known_names = "mean, variance, log_variance, std, labels, groups, weights, each also with _test"
+    notes = [f"ignored arrays: {_listed(ignored)} (known are {known_names})"] if ignored else []
+    numbered = sorted({level for level, _ in sorted_out if level}, key=int)
+    if not any("mean" in sorted_out.get((level, "train"), {}) for level in (numbered or [""])):
+        numbered = [level for level in numbered if "mean" in sorted_out.get((level, "train"), {})]
+    levels = [""] if "mean" in sorted_out.get(("", "train"), {}) or not numbered else numbered
+    per_row = {
+        split: {base: name for base, name in sorted_out.get(("", split), {}).items() if base in PER_ROW}
+        for split in ("train", "test")
+    }
+    result = {}
+    for level in levels:
+        halves = [sorted_out.get((level, split), {}) | per_row[split] for split in ("train", "test")]
+        result[level] = _posteriors(arrays, halves[0], halves[1], available, reading, list(notes))
+    return result
+
+
+def _posteriors(
+    arrays: Mapping[str, list[np.ndarray]], names_train: dict[str, str], names_test: dict[str, str],
+    available: list[str], reading: Reading, notes: list[str],
+) -> Posteriors:  # fmt: skip
+    train = _half(arrays, names_train, "", available, reading, notes)
     if train is None:
-        raise DataError(f"has no array mean; it holds {', '.join(available) or 'nothing'}")
-    test = _mixture(arrays, ("_test",), available, notes)
-    if test is not None and test.latent_dim != train.latent_dim:
-        raise DataError(f"mean has {train.latent_dim} latent dimensions but mean_test has {test.latent_dim}")
-    labels_train = _labels(arrays, ("", "_train"), train)
-    labels_test = _labels(arrays, ("_test",), test)
-    return Posteriors(train, test, labels_train, labels_test, tuple(notes))
+        raise DataError(f"has no array mean; it holds {_listed(available) or 'nothing'}")
+    test = _half(arrays, names_test, "_test", available, reading, notes)
+    if test is not None and test.q.latent_dim != train.q.latent_dim:
+        raise DataError(f"mean has {train.q.latent_dim} latent dimensions but mean_test has {test.q.latent_dim}")
+    if test is not None and (train.groups is None) != (test.groups is None) and "groups" in {*names_train, *names_test}:
+        missing = "groups_test" if test.groups is None else "groups"
+        raise DataError(f"has no array {missing}: give groups for both halves, since a group may not be in both")
+    none = _Half(None)
+    other = test or none
+    return Posteriors(
+        train.q, other.q, train.labels, other.labels, tuple(notes),
+        groups_train=train.groups, groups_test=other.groups, layout=train.layout,
+    )  # fmt: skip
 
 
-def read_named_arrays(path: str | Path, wanted: Iterable[str]) -> tuple[dict[str, np.ndarray], list[str]]:
-    """Read those of the `wanted` arrays that a file holds.
-
-    Args:
-        path: A `.npz` file (`numpy.savez`) or a `.safetensors` file.
-        wanted: Names to look for.
-
-    Returns:
-        The arrays found, by name, and the sorted names of all arrays in the file.
-
-    Raises:
-        DataError: No such file, a folder, another ending, a damaged file, a pickle in place of an array.
-    """
-    path = Path(path)
-    if path.is_dir():
-        raise DataError(f"{path}: is a folder; name the .npz or .safetensors file in it")
-    if path.suffix not in (".npz", ".safetensors"):
-        raise DataError(f"{path}: ends in {path.suffix or 'nothing'!r}; posteriors come as .npz or .safetensors")
-    if not path.exists():
-        raise DataError(f"{path}: no such file")
-    if path.stat().st_size == 0:
-        raise DataError(f"{path}: is empty (0 bytes); write it again")
-    read = _read_npz if path.suffix == ".npz" else _read_safetensors
-    return read(path, set(wanted))
+@dataclass(frozen=True)
+class _Half:
+    q: AggregatedPosterior | None
+    labels: np.ndarray | None = None
+    groups: np.ndarray | None = None
+    layout: Layout | None = None
 
 
-def _read_npz(path: Path, wanted: set[str]) -> tuple[dict[str, np.ndarray], list[str]]:
-    # Asked here because NumPy calls any file that is no zip archive a pickle.
-    if not zipfile.is_zipfile(path):
-        raise DataError(f"{path}: is no .npz archive, or was cut off; write it again with numpy.savez")
-    arrays: dict[str, np.ndarray] = {}
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            names = sorted(archive.files)
-            for member in archive.zip.namelist():
-                name = member.removesuffix(".npy")
-                if not member.endswith(".npy"):
-                    raise DataError(f"{path}: {member} is no array; write the file with numpy.savez")
-                _refuse_pickle(path, archive.zip, member)
-                if name in wanted:
-                    arrays[name] = _member(path, archive, name)
-    except DataError:
-        raise
-    except _DAMAGE as error:
-        raise DataError(f"{path}: cannot be read as .npz ({_one_line(error)}); write it again") from None
-    return arrays, names
-
-
-def _refuse_pickle(path: Path, archive: zipfile.ZipFile, member: str) -> None:
-    """Look at an array's header only: an array of Python objects is stored as a pickle, which could run code."""
-    name = member.removesuffix(".npy")
-    try:
-        with archive.open(member) as stream:
-            version = np.lib.format.read_magic(stream)
-            reader = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-            dtype = reader(stream)[2]
-    except _DAMAGE as error:
-        raise DataError(f"{path}: array {name} cannot be read ({_one_line(error)}); write the file again") from None
-    if dtype.hasobject:
+def _half(
+    arrays: Mapping[str, list[np.ndarray]], names: dict[str, str], suffix: str,
+    available: list[str], reading: Reading, notes: list[str],
+) -> _Half | None:  # fmt: skip
+    """One split: its mixture, labels and groups, with weights turned into repetitions."""
+    spreads = {kind: names[kind] for kind in (*SPREADS, *COVARIANCES) if kind in names}
+    mean_name = names.get("mean")
+    if len(spreads) > 1:
+        raise DataError(f"{' and '.join(spreads.values())} are both given; keep one of them")
+    if mean_name is None:
+        for name in (*spreads.values(), *(names[base] for base in PER_ROW if base in names)):
+            raise DataError(f"has {name} but no array mean{suffix}; it holds {_listed(available)}")
+        return None
+    means = arrays[mean_name]
+    _check_types(means, mean_name)
+    if reading.deterministic:
+        if spreads:
+            raise DataError(f"has {next(iter(spreads.values()))}, but --deterministic says that there are no variances")
+        kind, name, spread = "none", mean_name, means
+    elif not spreads:
+        wanted = " or ".join(kind + suffix for kind in SPREADS)
         raise DataError(
-            f"{path}: array {name} holds Python objects, stored as a pickle, which is never loaded; save numbers"
+            f"has {mean_name} but no array {wanted}; it holds {_listed(available)}. For codes of an autoencoder "
+            "without variances say --deterministic (deterministic=True)"
         )
+    else:
+        ((kind, name),) = spreads.items()
+        spread = arrays[name]
+        _check_types(spread, name)
+    if [len(part) for part in means] != [len(part) for part in spread]:
+        raise DataError(f"{mean_name} has shape {_shape(means)} but {name} has shape {_shape(spread)}")
+    n = sum(map(len, means))
+    per_row = {
+        base: _per_row(arrays[names[base]], names[base], n, mean_name)
+        for base in ("groups", "weights")
+        if base in names
+    }
+    label_names = names["labels"].split(",") if "labels" in names else []
+    labels = _labels({name: arrays[name] for name in label_names}, n, mean_name)
+    groups = per_row.get("groups")
+    images = means[0].ndim > 2
+    if images:
+        means, spread, repeats, note = _unfold(means, spread, mean_name, reading.layout)
+        notes += [note] if not suffix else []
+        labels, per_row["weights"] = (
+            None if values is None else np.repeat(values, repeats) for values in (labels, per_row.get("weights"))
+        )
+        groups = np.repeat(np.arange(n) if groups is None else groups, repeats) if repeats > 1 else groups
+    q = _mixture(means, spread, kind, mean_name, name)
+    if not suffix and kind in SPREADS and (note := _other_reading(q, spread, kind, name)):
+        notes.append(note)
+    weights = per_row.get("weights")
+    if weights is not None:
+        if type(q) is not AggregatedPosterior:
+            raise DataError(f"{names['weights']}: weights go with diagonal posteriors that fit into memory")
+        rows = _repetitions(weights, names["weights"], q.n, q.latent_dim)
+        q = AggregatedPosterior(q.mean[rows], q.variance[rows], (mean_name, name))
+        labels = None if labels is None else labels[rows]
+        groups = rows if groups is None else groups[rows]
+    return _Half(q, labels, groups, ("flat" if repeats == 1 else "channel") if images else None)
 
 
-def _member(path: Path, archive: np.lib.npyio.NpzFile, name: str) -> np.ndarray:
-    try:
-        return archive[name]
-    except _DAMAGE as error:
-        raise DataError(f"{path}: array {name} cannot be read ({_one_line(error)}); write the file again") from None
+def _check_types(parts: list[np.ndarray], name: str) -> None:
+    for part in parts:
+        if not np.issubdtype(part.dtype, np.floating):
+            raise DataError(f"{name} has type {part.dtype}: expected floating-point numbers")
 
 
-def _read_safetensors(path: Path, wanted: set[str]) -> tuple[dict[str, np.ndarray], list[str]]:
-    from safetensors import SafetensorError, safe_open
-
-    arrays: dict[str, np.ndarray] = {}
-    try:
-        with safe_open(path, framework="numpy") as stream:
-            names = sorted(stream.keys())
-            for name in names:
-                if name not in wanted:
-                    continue
-                kind = stream.get_slice(name).get_dtype()
-                if kind.startswith(("BF", "F8", "F4")):
-                    raise DataError(f"{path}: array {name} has type {kind}, which NumPy lacks; save it as float32")
-                arrays[name] = stream.get_tensor(name)
-    except DataError:
-        raise
-    except (SafetensorError, *_DAMAGE) as error:
-        raise DataError(f"{path}: cannot be read as safetensors ({_one_line(error)}); write it again") from None
-    return arrays, names
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__
-
-
-def _one_of(arrays: Mapping[str, np.ndarray], base: str, suffixes: tuple[str, ...]) -> str | None:
-    """The name under which an array is there, or None; two names for the same thing are an error."""
-    found = [base + suffix for suffix in suffixes if base + suffix in arrays]
-    if len(found) > 1:
-        raise DataError(f"{' and '.join(found)} are both given; keep one of them")
-    return found[0] if found else None
+def _unfold(
+    means: list[np.ndarray], spread: list[np.ndarray], name: str, layout: Layout | None
+) -> tuple[list[np.ndarray], list[np.ndarray], int, str]:
+    """Rows of spatial arrays, how many rows an image has, and a sentence on it."""
+    shape = means[0].shape
+    if len(shape) != 4 and layout is None:
+        raise DataError(
+            f"{name} has shape {_shape(means)}: expected (N, d), or say --layout channel (rows of {shape[1]} channels, "
+            "one per position) or --layout flat (one row per image)"
+        )
+    if any(a.shape != b.shape for a, b in zip(means, spread, strict=True)):
+        raise DataError(f"{name} has shape {_shape(means)} but its spread has shape {_shape(spread)}")
+    positions = int(np.prod(shape[2:]))
+    text = f"{name} has shape {_shape(means)}"
+    if layout == "flat":
+        flat = [[part.reshape(len(part), -1) for part in parts] for parts in (means, spread)]
+        return *flat, 1, f"{text}: one row of {shape[1] * positions} dimensions per image"
+    note = (
+        f"{text}: {sum(map(len, means)) * positions:,} rows of {shape[1]} channels, {positions:,} from each image; the "
+        "rows of an image are held out together (--layout flat takes an image as one row)"
+    )
+    if sum(part.size for part in means) > STREAMED_NUMBERS:
+        return means, spread, positions, note
+    return [channel_rows(part) for part in means], [channel_rows(part) for part in spread], positions, note
 
 
 def _mixture(
-    arrays: Mapping[str, np.ndarray], suffixes: tuple[str, ...], available: list[str], notes: list[str]
-) -> AggregatedPosterior | None:
-    mean_name = _one_of(arrays, "mean", suffixes)
-    spreads = {kind: name for kind in SPREADS if (name := _one_of(arrays, kind, suffixes)) is not None}
-    if len(spreads) > 1:
-        raise DataError(f"{' and '.join(spreads.values())} are both given; keep one of them")
-    if mean_name is None and not spreads:
-        return None
-    wanted = " or ".join(kind + suffixes[0] for kind in SPREADS)
-    if mean_name is None:
-        (name,) = spreads.values()
-        raise DataError(f"has {name} but no array mean{suffixes[0]}; it holds {', '.join(available)}")
-    if not spreads:
-        raise DataError(f"has {mean_name} but no array {wanted}; it holds {', '.join(available)}")
-    ((kind, name),) = spreads.items()
-    mean, spread = arrays[mean_name], arrays[name]
-    for array, label in ((mean, mean_name), (spread, name)):
-        if not np.issubdtype(array.dtype, np.floating):
-            raise DataError(f"{label} has type {array.dtype}: expected floating-point numbers")
-    variance = _variance(spread, kind, name)
-    q = AggregatedPosterior(mean, variance, (mean_name, name))
-    if suffixes[0] == "" and (note := _other_reading(q, spread, kind, name)):
-        notes.append(note)
-    return q
+    means: list[np.ndarray], spread: list[np.ndarray], kind: str, mean_name: str, name: str
+) -> AggregatedPosterior:
+    if kind in COVARIANCES or (kind == "variance" and spread[0].ndim == 3):
+        return _full_covariance(_joined(means, mean_name), _joined(spread, name), kind, mean_name, name)
+    if sum(part.size for part in means) > STREAMED_NUMBERS and kind != "none":
+        for parts, label in ((means, mean_name), (spread, name)):
+            _check_widths(parts, label)
+
+        def change(rows: np.ndarray, first: int) -> np.ndarray:
+            return _variance(rows, kind, name, first)
+
+        return StreamedPosterior(Rows(means), Rows(spread, change), (mean_name, name))
+    mean = _joined(means, mean_name)
+    if kind == "none":
+        return Codes(mean, (mean_name, name))
+    return AggregatedPosterior(mean, _variance(_joined(spread, name), kind, name), (mean_name, name))
 
 
-def _variance(spread: np.ndarray, kind: str, name: str) -> np.ndarray:
+def _joined(parts: list[np.ndarray], name: str) -> np.ndarray:
+    _check_widths(parts, name)
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+
+def _check_widths(parts: list[np.ndarray], name: str) -> None:
+    if len({part.shape[1:] for part in parts}) > 1:
+        raise DataError(f"{name}: shards differ in the shape of a row: {sorted({str(p.shape[1:]) for p in parts})}")
+
+
+def _full_covariance(mean: np.ndarray, matrix: np.ndarray, kind: str, mean_name: str, name: str) -> FullCovariance:
+    if mean.ndim != 2 or matrix.shape != (*mean.shape, mean.shape[-1]):
+        raise DataError(f"{name} has shape {matrix.shape}: expected (N, d, d) beside {mean_name} {mean.shape}")
+    if not np.isfinite(matrix).all():
+        raise DataError(f"{name} holds NaN or infinite values; expected covariances (N, d, d)")
+    if kind == "scale_tril":
+        return FullCovariance(mean, np.tril(matrix).astype(np.float64), (mean_name, name))
+    matrix = matrix.astype(np.float64)
+    transposed = matrix.transpose(0, 2, 1)
+    uneven = np.abs(matrix - transposed).max(axis=(1, 2)) > 1e-4 * np.abs(matrix).max(axis=(1, 2))
+    if uneven.any():
+        raise DataError(f"{name}: row {int(uneven.argmax())} is not symmetric; store Cholesky factors as scale_tril")
+    try:
+        return FullCovariance(mean, np.linalg.cholesky(0.5 * (matrix + transposed)), (mean_name, name))
+    except np.linalg.LinAlgError:
+        row = int(np.linalg.eigvalsh(matrix).min(axis=1).argmin())
+        raise DataError(f"{name}: row {row} is no positive definite covariance") from None
+
+
+def _shape(parts: list[np.ndarray]) -> tuple[int, ...]:
+    return (sum(map(len, parts)), *parts[0].shape[1:])
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
+    return ", ".join(names[:LISTED]) + more
+
+
+def _with_source(posteriors: Posteriors, path: str | Path) -> Posteriors:
+    return replace(posteriors, warnings=tuple(f"{path}: {note}" for note in posteriors.warnings))
+
+
+def _variance(spread: np.ndarray, kind: str, name: str, first_row: int = 0) -> np.ndarray:
     """Variances from whatever an encoder puts out, float64 where they had to be computed."""
     if spread.size == 0 or spread.ndim != 2:
         return spread  # the mixture says what is wrong with the shape
     finite = bool(np.isfinite(spread).all())
-    if kind == "log_variance":
-        if finite and np.abs(spread).max() > LARGEST_LOG:
+    if kind in ("log_variance", "log_std"):
+        largest = LARGEST_LOG if kind == "log_variance" else 0.5 * LARGEST_LOG
+        if finite and np.abs(spread).max() > largest:
             raise DataError(
-                f"{name}: {_first(np.abs(spread) > LARGEST_LOG, spread)}, whose exponential is no usable variance; "
-                "are these variances? store them as variance"
+                f"{name}: {_first(np.abs(spread) > largest, spread, first_row)}, whose exponential is no usable "
+                "variance; are these variances? store them as variance"
             )
-        return np.exp(spread.astype(np.float64))
+        return np.exp(spread.astype(np.float64) * (1 if kind == "log_variance" else 2))
     if finite and spread.min() < 0:
         word, other = ("variance", "log_variance") if kind == "variance" else ("standard deviation", "log_variance")
         raise DataError(
-            f"{name}: {_first(spread < 0, spread)}, and a {word} cannot be negative; "
+            f"{name}: {_first(spread < 0, spread, first_row)}, and a {word} cannot be negative; "
             f"if these are log-variances, store them as {other}{name.removeprefix(kind)}"
         )
+    if first_row and not (finite and spread.min() > 0):  # a block of a stream, which no mixture checks again
+        raise DataError(f"{name}: {_first(~(np.isfinite(spread) & (spread > 0)), spread, first_row)}")
     return spread if kind == "variance" else np.square(spread.astype(np.float64))
 
 
-def _first(bad: np.ndarray, values: np.ndarray) -> str:
+def _first(bad: np.ndarray, values: np.ndarray, first_row: int = 0) -> str:
     row, dimension = (int(i[0]) for i in np.nonzero(bad))
     value = values[row, dimension]
-    return f"{int(bad.sum())} of {bad.size} values bad, the first at row {row}, dimension {dimension} is {value:g}"
+    return (
+        f"{int(bad.sum())} of {bad.size} values bad, the first at row {row + first_row}, dimension {dimension} "
+        f"is {value:g}"
+    )
 
 
-def _labels(
-    arrays: Mapping[str, np.ndarray], suffixes: tuple[str, ...], q: AggregatedPosterior | None
-) -> np.ndarray | None:
-    name = _one_of(arrays, "labels", suffixes)
-    if name is None:
+def _per_row(parts: list[np.ndarray], name: str, n: int, mean_name: str) -> np.ndarray:
+    values = np.concatenate(parts)
+    values = values[:, 0] if values.ndim == 2 and values.shape[1] == 1 else values
+    if values.shape != (n,):
+        raise DataError(f"{name} has shape {values.shape}: expected ({n},), one per row of {mean_name}")
+    return values
+
+
+def _labels(columns: dict[str, list[np.ndarray]], n: int, mean_name: str) -> np.ndarray | None:
+    if not columns:
         return None
-    if q is None:
-        raise DataError(f"has {name} but no array mean{suffixes[0]}")
-    labels = np.asarray(arrays[name])
-    labels = labels[:, 0] if labels.ndim == 2 and labels.shape[1] == 1 else labels
-    if labels.shape != (q.n,):
-        raise DataError(f"{name} has shape {labels.shape}: expected ({q.n},), one label per row of mean{suffixes[0]}")
-    if labels.dtype.kind not in "biufUS":
-        raise DataError(f"{name} has type {labels.dtype}: expected class numbers, names or real numbers")
-    if labels.dtype.kind == "f" and not np.isfinite(labels).all():
-        bad = np.flatnonzero(~np.isfinite(labels))
-        raise DataError(f"{name}: {len(bad)} value(s) bad, the first at row {bad[0]} is {labels[bad[0]]}")
-    return labels
+    checked = {}
+    for name, parts in columns.items():
+        values = np.concatenate(parts)
+        values = values[:, 0] if values.ndim == 2 and values.shape[1] == 1 else values
+        if len(values) != n or values.ndim > 2:
+            raise DataError(f"{name} has shape {values.shape}: expected ({n},), one label per row of {mean_name}")
+        checked[name] = as_labels(values, name)
+    if len(checked) == 1:
+        return next(iter(checked.values()))
+    import pandas as pd
+
+    return as_labels(pd.DataFrame(checked), "labels")
 
 
-def _other_reading(q: AggregatedPosterior, spread: np.ndarray, kind: str, name: str) -> str | None:
+def _repetitions(weights: np.ndarray, name: str, n: int, latent_dim: int) -> np.ndarray:
+    """Row numbers, each as often as its weight says: exactly if all weights are multiples of one number.
+
+    Otherwise N·`REPETITIONS` rows (fewer where that would not fit), by largest remainders, so that a weight is wrong by
+    less than one part in as many. Copies of a row are one group.
+    """
+    weights = np.asarray(weights, dtype=np.float64)
+    if not (np.isfinite(weights).all() and weights.min() >= 0 and weights.max() > 0):
+        raise DataError(f"{name}: weights must be finite, not negative, and not all 0")
+    multiples = weights / weights[weights > 0].min()
+    limit = max(n, min(REPETITIONS * n, MOST_REPEATED, STREAMED_NUMBERS // latent_dim))
+    if np.abs(multiples - np.round(multiples)).max() < 1e-6 and multiples.sum() <= limit:
+        counts = np.round(multiples).astype(np.int64)
+    else:
+        shares = weights / weights.sum() * limit
+        counts = np.floor(shares).astype(np.int64)
+        counts[np.argsort(counts - shares, kind="stable")[: limit - counts.sum()]] += 1
+    return np.repeat(np.arange(n), counts)
+
+
+def _other_reading(q: AggregatedPosterior, spread: list[np.ndarray], kind: str, name: str) -> str | None:
     """Ask the gauge identity whether the spread was stored under the wrong name.
 
     A trained model obeys E[μ²] + E[s] = 1 in every dimension whatever else it does. If the array as named misses that
@@ -260,29 +487,29 @@ def _other_reading(q: AggregatedPosterior, spread: np.ndarray, kind: str, name: 
     """
     step = max(1, q.n // ROWS_FOR_GUESS)
     mean = np.asarray(q.mean[::step], dtype=np.float64)
-    x = np.asarray(spread[::step], dtype=np.float64)
+    x = np.asarray(Rows(spread)[::step], dtype=np.float64)
     readings = {
         "variance": lambda: x,
         "std": lambda: x * x,
         "log_variance": lambda: np.exp(x),
-        "log_variance, after doubling (they look like logarithms of standard deviations)": lambda: np.exp(2 * x),
+        "log_std": lambda: np.exp(2 * x),
     }
     square = np.square(mean).mean(axis=0)
-    residual = {}
+    residual, variances = {}, {}
     for other, read in readings.items():
         with np.errstate(over="ignore"):
-            variance = read()
-        if variance.min() > 0:
-            residual[other] = float(np.median(np.abs(square + variance.mean(axis=0) - 1)))
+            variances[other] = read()
+            if variances[other].min() > 0:
+                residual[other] = float(np.median(np.abs(square + variances[other].mean(axis=0) - 1)))
     own = residual.pop(kind)
-    if not residual:
-        return None
-    best = min(residual, key=residual.__getitem__)
-    if own > 0.1 and residual[best] < 0.25 * own and residual[best] < 0.05:
+    best = min(residual, key=residual.__getitem__, default=None)
+    if best is not None and own > 0.1 and residual[best] < 0.25 * own and residual[best] < 0.05:
+        note = ", after doubling (they look like logarithms of standard deviations)" if best == "log_std" else ""
+        other = "log_variance" if best == "log_std" else best
         return (
             f"{name}: E[mean²] + E[variance] is off 1 by {own:.2g} (median over dimensions), but would be off by "
-            f"{residual[best]:.2g} if the array were stored as {best}; a trained VAE gives 1, so check the name"
+            f"{residual[best]:.2g} if the array were stored as {other}{note}; a trained VAE gives 1, so check the name"
         )
-    if kind == "variance" and q.variance.min() > 1:
+    if kind == "variance" and variances["variance"].min() > 1:
         return f"{name}: every value is above 1, wider than the prior itself; are these log-variances or precisions?"
     return None

@@ -24,6 +24,9 @@ FOLD_ELEMENTS = 512
 LONG_INPUT = 50_000_000
 # Pages of a read-only memory map are given back after this many bytes, so that a pass stays within its memory.
 RELEASE_BYTES = 128 * 2**20
+# What float64 carries through the fourth power and its sums: beyond, moments would be infinite, zero or NaN.
+LARGEST_MEAN = 1e70
+SMALLEST_VARIANCE, LARGEST_VARIANCE = 1e-140, 1e140
 # The largest error, in nats, that the matrix form of ln Q may have before a pair is computed again directly.
 DENSITY_TOLERANCE = 1e-10
 
@@ -43,9 +46,10 @@ class AggregatedPosterior:
         names: how the two arrays are called in error messages.
 
     Raises:
-        DataError: shapes differ or are not (N, d), no rows or no columns, not floating point, NaN or infinity, or a
-            variance that is not positive. A memory map is examined during the first pass over it, not here, because
-            reading it twice would double the cost.
+        DataError: shapes differ or are not (N, d), no rows or no columns, not floating point, NaN or infinity, a
+            variance that is not positive, or values beyond what float64 carries through the fourth power (|μ| above
+            1e70, s outside of 1e-140 to 1e140). A memory map is examined during the first pass over it, not here,
+            because reading it twice would double the cost.
     """
 
     def __init__(self, mean: np.ndarray, variance: np.ndarray, names: tuple[str, str] = ("mean", "variance")) -> None:
@@ -294,17 +298,27 @@ def _as_float_array(array: np.ndarray, name: str) -> np.ndarray:
 
 
 def _check_values(mean: np.ndarray, variance: np.ndarray, names: tuple[str, str], first_row: int | None) -> None:
-    """Raise DataError at NaN, infinity or a variance ≤ 0. Extremes carry NaN along, so two fast passes suffice."""
-    if not (np.isfinite(mean.min()) and np.isfinite(mean.max())):
+    """Raise DataError at values that cannot be posteriors. Extremes carry NaN along, so four fast passes suffice."""
+    lowest, highest = float(mean.min()), float(mean.max())
+    if not (np.isfinite(lowest) and np.isfinite(highest)):
         _complain(names[0], ~np.isfinite(mean), "is NaN or infinite", first_row)
-    low = variance.min()
-    if not (np.isfinite(low) and np.isfinite(variance.max())):
+    if max(-lowest, highest) > LARGEST_MEAN:
+        cause = f"exceeds {LARGEST_MEAN:.0e} in size: its fourth power does not fit into float64; rescale the dimension"
+        _complain(names[0], np.abs(mean) > LARGEST_MEAN, cause, first_row)
+    lowest, highest = float(variance.min()), float(variance.max())
+    if not (np.isfinite(lowest) and np.isfinite(highest)):
         _complain(names[1], ~np.isfinite(variance), "is NaN or infinite", first_row)
-    if low <= 0:
+    if lowest <= 0:
         negative = variance < 0
         if negative.any():
             _complain(names[1], negative, "is negative (are these logarithms of variances?)", first_row)
         _complain(names[1], variance == 0, "is zero: a posterior of zero width has infinite KL", first_row)
+    if lowest < SMALLEST_VARIANCE or highest > LARGEST_VARIANCE:
+        cause = (
+            f"is outside of {SMALLEST_VARIANCE:.0e} to {LARGEST_VARIANCE:.0e}: its square does not fit into float64; "
+            "rescale the dimension"
+        )
+        _complain(names[1], (variance < SMALLEST_VARIANCE) | (variance > LARGEST_VARIANCE), cause, first_row)
 
 
 def _complain(name: str, bad: np.ndarray, cause: str, first_row: int | None) -> None:

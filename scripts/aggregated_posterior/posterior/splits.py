@@ -26,7 +26,9 @@ class Posteriors:
     """Raw Q(z) of the train split and, where there is one, of the held-out split.
 
     `labels_train` and `labels_test` (N,) are in the order of the rows, or None. `warnings` are sentences on input that
-    can be used but looks wrong; whoever reads a file shows them.
+    can be used but looks wrong; whoever reads a file shows them. `groups_train` and `groups_test` (N,) say which rows
+    belong together, such as patches of one image; None where every row stands for itself. `layout` is "channel" where
+    rows are positions of spatial latents.
     """
 
     train: AggregatedPosterior
@@ -34,6 +36,9 @@ class Posteriors:
     labels_train: np.ndarray | None = None
     labels_test: np.ndarray | None = None
     warnings: tuple[str, ...] = ()
+    groups_train: np.ndarray | None = None
+    groups_test: np.ndarray | None = None
+    layout: str | None = None
 
     @property
     def mean_train(self) -> np.ndarray:

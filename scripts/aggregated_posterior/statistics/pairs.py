@@ -47,9 +47,9 @@ def most_dependent_pair(q: AggregatedPosterior, shift: np.ndarray, scale: np.nda
     among = np.sort(np.asarray(among)[:DIMENSIONS])
     if len(among) < 2:
         return None
-    step = -(-q.n // ROWS)
-    mean = (np.asarray(q.mean[::step][:, among], dtype=np.float64) - shift[among]) * scale[among]
-    deviation = np.sqrt(np.asarray(q.variance[::step][:, among], dtype=np.float64)) * scale[among]
+    rows = np.arange(0, q.n, -(-q.n // ROWS))
+    mean = (np.asarray(q.mean[rows][:, among], dtype=np.float64) - shift[among]) * scale[among]
+    deviation = np.sqrt(np.asarray(q.variance[rows][:, among], dtype=np.float64)) * scale[among]
     grid = np.linspace(-REACH, REACH, round(2 * REACH / STEP) + 1)
     table = np.exp(-0.5 * ((grid - mean[..., None]) / np.maximum(deviation, STEP)[..., None]) ** 2)
     # Each row's mass on the grid is 1, also where its code lies beyond the edge.

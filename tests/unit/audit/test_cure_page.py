@@ -71,7 +71,7 @@ def test_its_commands_run(folder, monkeypatch, capsys):
     monkeypatch.chdir(folder)
     page = (folder / "audit.html").read_text()
     lines = [
-        line for block in re.findall(r"<code>(aggregated-posterior .*?)</code>", page, re.S)
+        line for block in re.findall(r"<pre[^>]*><code>(aggregated-posterior .*?)</code>", page, re.S)
         for line in html.unescape(block).splitlines()
     ]  # fmt: skip
     assert [shlex.split(line)[1] for line in lines] == ["fit", "sample", "canonical"]

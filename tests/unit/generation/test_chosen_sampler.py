@@ -9,9 +9,10 @@ from scipy.stats import multivariate_normal
 from aggregated_posterior.generation.chosen_sampler import (
     choose_sampler,
     load_sampler,
-    without_outliers,
+    outlier_rows,
 )
 from aggregated_posterior.posterior.mixture import AggregatedPosterior
+from aggregated_posterior.posterior.other_laws import Codes
 from aggregated_posterior.posterior.splits import Posteriors
 from aggregated_posterior.storage import DataError, write_arrays
 
@@ -103,17 +104,38 @@ def test_one_outlier_neither_fits_nor_judges():
     rng = np.random.default_rng(0)
     means, variances = np.sqrt(0.8) * rng.standard_normal((1000, 6)), np.full((1000, 6), 0.2)
     variances[17, 2] = np.exp(20.0)
-    q, number = without_outliers(AggregatedPosterior(means, variances))
-    assert number == 1 and q.n == 999
+    assert np.flatnonzero(outlier_rows(AggregatedPosterior(means, variances))).tolist() == [17]
     sampler = choose_sampler(Posteriors(AggregatedPosterior(means, variances), None), **FEW)
     assert sampler.kind == "prior" and sampler.about["outliers_left_out"] == 1
+
+
+def test_copies_and_groups_are_held_out_together_and_certify_nothing():
+    """CASES 2: 200 rows of N(0, I₈), twenty times each, and the same as noisy patches of 200 images."""
+    rng = np.random.default_rng(0)
+    means = np.repeat(0.95 * rng.standard_normal((200, 8)), 20, axis=0)
+    copies = AggregatedPosterior(means, np.full((4000, 8), 0.0975))
+    sampler = choose_sampler(Posteriors(copies, None), **FEW)
+    assert sampler.kind == "prior" and any("repeat another one" in note for note in sampler.about["notes"])
+    patches = AggregatedPosterior(means + 0.01 * rng.standard_normal(means.shape), copies.variance)
+    grouped = Posteriors(patches, None, groups_train=np.repeat(np.arange(200), 20))
+    assert choose_sampler(grouped, **FEW).kind == "prior"
+    assert choose_sampler(Posteriors(patches, None), components=(20, 50, 200)).gain_ > 1, "without groups it is fooled"
+
+
+def test_codes_without_variances_have_samplers_too():
+    rng = np.random.default_rng(0)
+    codes = Codes(np.where(rng.random((2000, 1)) < 0.5, 3.0, -3.0) + 0.5 * rng.standard_normal((2000, 2)))
+    sampler = choose_sampler(Posteriors(codes, None), **FEW)
+    assert sampler.n_components == 2
+    z = sampler.sample(20_000)
+    assert np.corrcoef(z, rowvar=False)[0, 1] == pytest.approx(9 / 9.25, abs=0.01)
 
 
 def test_many_rows_far_out_are_part_of_q():
     rng = np.random.default_rng(1)
     means = np.where(rng.random((1000, 1)) < 0.05, 5.0, 0.0) + 1e-3 * rng.standard_normal((1000, 1))
     q = AggregatedPosterior(means, np.full((1000, 1), 1e-6))
-    assert without_outliers(q) == (q, 0)
+    assert not outlier_rows(q).any()
 
 
 def test_nothing_active_and_one_dimension():

@@ -215,11 +215,24 @@ GOOD = np.ones((3, 2))
         (GOOD, np.array([[1, 1], [1, 1], [1, np.inf]]), "s: 1 value.*row 2, dimension 1 is NaN or infinite"),
         (GOOD, np.array([[1, -2], [-1, 1], [1, 1.0]]), "s: 2 value.*row 0, dimension 1 is negative"),
         (GOOD, np.array([[1, 1], [1, 0], [1, 1.0]]), "row 1, dimension 1 is zero"),
+        (np.array([[0, 0], [0, -1e150], [0, 0]]), GOOD, "mu: 1 value.*row 1, dimension 1 exceeds 1e\\+70 in size"),
+        (GOOD, np.array([[1, 1], [1, 1], [1e300, 1]]), "s: 1 value.*row 2, dimension 0 is outside of 1e-140"),
+        (GOOD, np.array([[1, 5e-324], [1, 1], [1, 1.0]]), "s: 1 value.*row 0, dimension 1 is outside of 1e-140"),
     ],
 )
 def test_bad_input_is_named(mean, variance, message):
     with pytest.raises(DataError, match=message):
         AggregatedPosterior(mean, variance, names=("mu", "s"))
+
+
+def test_the_largest_and_smallest_values_that_are_taken_have_finite_moments():
+    r = rng()
+    for mean, variance in ((1e70 * r.uniform(-1, 1, (50, 1)), 1e140), (1e-70 * r.standard_normal((50, 1)), 1e-140)):
+        q = AggregatedPosterior(mean, np.full((50, 1), variance))
+        with np.errstate(over="raise", invalid="raise", divide="raise"):
+            moments, kl = q.moments(), q.kl()
+        assert np.isfinite([moments.kurtosis, moments.skewness, kl]).all()
+        assert 1.8 < moments.kurtosis[0] < 6
 
 
 def test_points_of_the_wrong_shape_or_not_finite_are_named():

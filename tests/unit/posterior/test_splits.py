@@ -144,7 +144,7 @@ BAD_CONTENT: dict[str, tuple[Callable[[dict], dict], list[str]]] = {
     "complex": (lambda a: {**a, "mean": a["mean"] + 1j}, ["mean", "complex"]),
     "one axis": (lambda a: {name: x[:, 0] for name, x in a.items()}, ["mean", "(40,)"]),
     "images": (lambda a: {name: x[:, :, None] for name, x in a.items()}, ["mean", "(40, 3, 1)"]),
-    "wrong names": (lambda a: {"mu": a["mean"], "sigma": a["variance"]}, ["no array mean", "mu, sigma"]),
+    "wrong names": (lambda a: {"m": a["mean"], "s": a["variance"]}, ["no array mean", "m, s"]),
     "no spread": (lambda a: {"mean": a["mean"]}, ["mean", "variance or log_variance or std"]),
     "no mean": (lambda a: {"variance": a["variance"]}, ["variance", "no array mean"]),
     "two spreads": (lambda a: {**a, "std": a["variance"]}, ["variance and std", "both given"]),
@@ -159,7 +159,9 @@ BAD_CONTENT: dict[str, tuple[Callable[[dict], dict], list[str]]] = {
         ["variance_test", "log_variance_test"],
     ),
     "labels of another length": (lambda a: {**a, "labels": np.arange(5)}, ["labels", "(5,)", "(40,)"]),
-    "labels with nan": (lambda a: {**a, "labels": with_bad_value(np.ones((N, D)), np.nan)[:, 2]}, ["labels", "row 4"]),
+    "labels with infinity": (
+        lambda a: {**a, "labels": with_bad_value(np.ones((N, D)), np.inf)[:, 2]}, ["labels", "row 4"]
+    ),
     "labels of dates": (lambda a: {**a, "labels": np.zeros(N, "datetime64[D]")}, ["labels", "datetime64"]),
     "labels of no test half": (lambda a: {**a, "labels_test": np.arange(N)}, ["labels_test", "mean_test"]),
 }  # fmt: skip
@@ -222,15 +224,15 @@ BAD_FILES: dict[str, tuple[str, Callable[[dict], bytes], list[str]]] = {
     "cut in the header": ("safetensors", lambda a: save(a)[:20], ["safetensors"]),
     "text called safetensors": ("safetensors", lambda a: b"mean,variance\n1,2\n", ["safetensors"]),
     "empty safetensors": ("safetensors", lambda a: b"", ["0 bytes"]),
-    "bfloat16": ("safetensors", lambda a: bfloat16(), ["array mean", "BF16", "float32"]),
-    "wrong ending": ("csv", lambda a: b"1,2\n", [".csv", ".npz or .safetensors"]),
+    "float8": ("safetensors", lambda a: float8(), ["array mean", "F8_E5M2", "float32"]),
+    "wrong ending": ("txt", lambda a: b"1,2\n", [".txt", ".npz or .safetensors"]),
     "no ending": ("", lambda a: npz_bytes(**a), ["nothing", ".npz or .safetensors"]),
 }  # fmt: skip
 
 
-def bfloat16() -> bytes:
-    header = b'{"mean":{"dtype":"BF16","shape":[2,1],"data_offsets":[0,4]}}'
-    return len(header).to_bytes(8, "little") + header + b"\x00" * 4
+def float8() -> bytes:
+    header = b'{"mean":{"dtype":"F8_E5M2","shape":[2,1],"data_offsets":[0,2]}}'
+    return len(header).to_bytes(8, "little") + header + b"\x00" * 2
 
 
 @pytest.mark.parametrize("case", BAD_FILES)

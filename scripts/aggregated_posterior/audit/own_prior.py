@@ -1,0 +1,137 @@
+"""A prior of the user's own in place of N(0, I): a mixture (VampPrior: of pseudo-inputs' posteriors), or draws."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..posterior.containers import as_array, read_named_arrays
+from ..posterior.gauge import Canonical
+from ..statistics.clusters import GroupedMean, grouped_mean
+from ..statistics.fitted_mixture import ConvergenceWarning, NormalMixture, fit_normal_mixture
+from ..storage import DataError
+from ..streams import stream
+from .candidates import Candidate
+
+# Components of the density that stands for a prior known by its draws.
+FITTED_COMPONENTS = 20
+EXPECTED = "give draws (M, d), or means (K, d) with one of variances (K, d) and covariances (K, d, d)"
+NAMES = ("means", "variances", "covariances", "weights", "draws")
+
+
+@dataclass(frozen=True)
+class OwnPrior:
+    """The prior as a mixture, or as draws (M, d) of it; one of the two is None."""
+
+    law: NormalMixture | None
+    draws: np.ndarray | None
+
+    @property
+    def description(self) -> str:
+        """In words."""
+        return f"{len(self.draws):,} draws" if self.law is None else f"a mixture of {self.law.n_components}"
+
+
+def as_prior(value: Any, latent_dim: int) -> OwnPrior:
+    """A prior from draws (M, d), from a mapping (see `audit`), or from a file that holds such arrays.
+
+    Raises:
+        DataError: Shapes that do not fit, weights that are no weights, covariances that are none.
+    """
+    if isinstance(value, str | Path):
+        value, available = read_named_arrays(value, NAMES)
+        if not value:
+            raise DataError(
+                f"prior: holds {', '.join(available)}; expected draws, or means and variances or covariances"
+            )
+    if not isinstance(value, Mapping):
+        return OwnPrior(None, _of_width(as_array(value, "prior"), latent_dim, "prior"))
+    unknown = sorted(set(value) - set(NAMES))
+    if unknown:
+        raise DataError(f"prior: has no part {unknown[0]}; it may have {', '.join(NAMES)}")
+    arrays = {
+        name: as_array(part, f"prior {name}").astype(np.float64) for name, part in value.items() if part is not None
+    }
+    if "draws" in arrays:
+        return OwnPrior(None, _of_width(arrays["draws"], latent_dim, "prior draws"))
+    if "means" not in arrays or ("variances" in arrays) == ("covariances" in arrays):
+        raise DataError(
+            "prior: give draws (M, d), or means (K, d) with one of variances (K, d) and covariances (K, d, d)"
+        )
+    means = _of_width(arrays["means"], latent_dim, "prior means")
+    weights = arrays.get("weights", np.full(len(means), 1 / len(means)))
+    if weights.shape != (len(means),) or not np.isfinite(weights).all() or weights.min() < 0 or weights.sum() <= 0:
+        raise DataError(f"prior weights: expected {len(means)} numbers, none negative and not all 0")
+    name = "variances" if "variances" in arrays else "covariances"
+    spread = arrays[name]
+    shape = means.shape if name == "variances" else (*means.shape, latent_dim)
+    if spread.shape != shape:
+        raise DataError(f"prior {name}: has shape {spread.shape}, expected {shape}")
+    if name == "variances" and not (np.isfinite(spread).all() and spread.min() > 0):
+        raise DataError("prior variances: must be positive and finite")
+    try:
+        factors = np.sqrt(spread) if name == "variances" else np.linalg.cholesky(spread)
+    except np.linalg.LinAlgError:
+        raise DataError("prior covariances: one is not positive definite") from None
+    return OwnPrior(NormalMixture(weights / weights.sum(), means, factors), None)
+
+
+def compare_with_own(
+    prior: OwnPrior, candidates: list[Candidate], best: Candidate, canonical: Canonical, z: np.ndarray,
+    groups: np.ndarray, log_standard: np.ndarray, level: float, seed: int,
+) -> dict[str, Any]:  # fmt: skip
+    """How far Q is from the prior, by held-out canonical draws `z` and candidate densities.
+
+    Returns:
+        description; `certified`, a lower limit of KL(Q‖prior) in nats, with `gain` and `gain_se` of the best candidate
+        over the prior (None where only draws of the prior are known); `misses`, the share of the prior's draws that
+        certainly fall where Q does not.
+    """
+    raw = canonical.invert(z)
+    law, draws = prior.law, prior.draws
+    if law is None:
+        # One half stands for the density that draws the region, the other half is counted in it.
+        order = stream(seed, "audit", "own prior").permutation(len(draws))
+        fitted, draws = draws[order[: len(draws) // 2]], draws[order[len(draws) // 2 :]]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            components = max(1, min(FITTED_COMPONENTS, len(fitted) // 50))
+            density = fit_normal_mixture(fitted, components, stream(seed, "audit", "own prior's density"))
+    else:
+        density, draws = law, law.sample(len(z), stream(seed, "audit", "own prior's draws"))
+    log_own = density.score_samples(raw)
+    result: dict[str, Any] = {"description": prior.description, "certified": None, "gain": None, "gain_se": None}
+    if law is not None:
+        gains = {c.name: grouped_mean(c.values + log_standard - log_own, groups) for c in candidates}
+        result["certified"] = max(0.0, *(gain.low(level) for gain in gains.values()))
+        result |= {"gain": gains[best.name].value, "gain_se": gains[best.name].se}
+    held = best.values + log_standard > log_own
+    inside = _log_candidate(best, canonical, draws) > density.score_samples(draws)
+    q, p = grouped_mean(held, groups), grouped_mean(inside, np.arange(len(inside)))
+    missed = GroupedMean(q.value - p.value, float(np.hypot(q.se, p.se)), q.groups).low(level)
+    return result | {"misses": float(np.clip(missed, 0.0, 1.0))}
+
+
+def _log_candidate(candidate: Candidate, canonical: Canonical, raw: np.ndarray) -> np.ndarray:
+    """ln of a candidate's density by raw volume, at raw points."""
+    from ..posterior.mixture import normal_log_pdf
+
+    if candidate.law is not None:
+        return candidate.law.score_samples(canonical.apply(raw)) + canonical.log_determinant
+    if candidate.parameters:
+        return normal_log_pdf(canonical.apply(raw)) + canonical.log_determinant
+    return normal_log_pdf(raw)
+
+
+def _of_width(array: np.ndarray, latent_dim: int, name: str) -> np.ndarray:
+    if array.ndim != 2 or array.shape[1] != latent_dim or len(array) == 0:
+        raise DataError(f"{name}: has shape {array.shape}, expected (M, {latent_dim})")
+    array = np.asarray(array, dtype=np.float64)
+    if not np.isfinite(array).all():
+        raise DataError(f"{name}: holds NaN or infinity")
+    return array

@@ -1,0 +1,109 @@
+"""What an audit will do at a given size, what it leaves out, and how long it takes; decided before the work begins."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..posterior.mixture import AggregatedPosterior
+from ..posterior.other_laws import Codes, FullCovariance, StreamedPosterior
+from ..posterior.splits import Posteriors
+
+# Numbers (rows × dimensions) that marginals and the joint law look at; more rows are drawn at random.
+MARGINAL_NUMBERS = 40_000_000
+JOINT_NUMBERS = 40_000_000
+JOINT_ROWS = 200_000
+# Beyond this many pairs (points × rows × dimensions), ln Q is evaluated at fewer points, so that long inputs end.
+DENSITY_WORK = 16_000_000_000
+FEWEST_POINTS = 200
+# Dimensions up to which there is a joint law at all: its covariance has d² numbers.
+JOINT_DIMENSIONS = 4096
+# Multiplications that Mardia's skewness (rows × d³) may take.
+SKEWNESS_WORK = 3e11
+# Seconds on one core of 2024: of one number in the moments, the marginals, and of ln Q and the mixtures' fits.
+SECONDS_MOMENTS, SECONDS_MARGINALS, SECONDS_DENSITY, SECONDS_FITS = 1.5e-8, 2e-7, 3e-10, 2.5e-6
+SECONDS_DIMENSION = 2e-3
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is done with the rows of one file.
+
+    marginal_rows, joint_rows: how many rows those parts look at, at most. points: draws where ln Q is evaluated.
+    joint, bracket, skewness: whether there is a joint law, ln Q of it, and Mardia's skewness. left_out: sentences, each
+    with its reason. seconds: an estimate for one core.
+    """
+
+    rows: int
+    latent_dim: int
+    marginal_rows: int
+    joint_rows: int
+    points: int
+    joint: bool
+    bracket: bool
+    skewness: bool
+    left_out: list[str]
+    seconds: float
+
+    def sentence(self) -> str:
+        """What will be done and how long it will take, in one line."""
+        parts = [f"moments of all {self.rows:,} rows in {self.latent_dim:,} dimensions"]
+        parts.append("marginals" + (f" of {self.marginal_rows:,} rows" if self.marginal_rows < self.rows else ""))
+        if self.joint:
+            rows = f" of {self.joint_rows:,} rows" if self.joint_rows < self.rows else ""
+            at = f", ln Q at {self.points:,} points" if self.bracket else ""
+            parts.append(f"the joint law{rows}{at}")
+        return f"{', '.join(parts)}; about {duration(self.seconds)} on one core"
+
+
+def plan_audit(posteriors: Posteriors, points: int = 2000, fit_points: int = 20_000) -> Plan:
+    """Decide from the size of the train half, and from the kind of its posteriors."""
+    q = posteriors.train
+    n, d = q.n, q.latent_dim
+    left_out = []
+    marginal_rows = min(n, max(2000, MARGINAL_NUMBERS // d))
+    if marginal_rows < n:
+        left_out.append(
+            f"marginals (KL, KS, W1, W2, TV per dimension) of {marginal_rows:,} rows drawn at random, not all {n:,}; "
+            "moments, KL and their errors are of all rows"
+        )
+    joint = d <= JOINT_DIMENSIONS
+    if not joint:
+        left_out.append(
+            f"no joint law in {d:,} dimensions: a covariance of {d:,}² numbers tells nothing that {n:,} rows could "
+            "bear out; for spatial latents say --layout channel"
+        )
+    joint_rows = min(n, JOINT_ROWS, max(2000, JOINT_NUMBERS // d))
+    if joint and joint_rows < n:
+        left_out.append(
+            f"the joint law (dependence, certified bounds) of {joint_rows:,} rows drawn at random, not of all {n:,}"
+        )
+    bracket = joint and not isinstance(q, Codes | FullCovariance)
+    if joint and not bracket:
+        kind = "codes without variances" if isinstance(q, Codes) else "posteriors with full covariances"
+        left_out.append(f"ln Q, and with it mutual information and the upper end of the dependence: not for {kind}")
+    if isinstance(q, Codes):
+        left_out.append("mean KL, and KL and total variation per dimension: the law of codes has no density")
+    points = int(np.clip(DENSITY_WORK // (joint_rows * d), min(FEWEST_POINTS, points), points))
+    skewness = joint and joint_rows * float(d) ** 3 <= SKEWNESS_WORK
+    if joint and not skewness:
+        left_out.append(f"Mardia's skewness: {d:,}³ third moments")
+    seconds = SECONDS_MOMENTS * n * d * 3
+    seconds += (SECONDS_DIMENSION + SECONDS_MARGINALS * marginal_rows) * d * (3 if joint else 1)
+    if joint:
+        seconds += SECONDS_DENSITY * 3 * points * joint_rows * d + SECONDS_FITS * fit_points * d * (1 + d / 16)
+        seconds += 1e-10 * joint_rows * float(d) ** 2 * (d if skewness else 4)
+    return Plan(n, d, marginal_rows, joint_rows, points, joint, bracket, skewness, left_out, seconds)
+
+
+def duration(seconds: float) -> str:
+    """Seconds, minutes or hours, in words."""
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    return f"{round(seconds / 60)} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def is_streamed(q: AggregatedPosterior) -> bool:
+    """Whether rows are read from files block by block."""
+    return isinstance(q, StreamedPosterior)

@@ -1,0 +1,187 @@
+"""Rows that are not independent draws: found, counted, and kept together.
+
+Every error and every held-out bound presumes that rows were drawn independently. A row that stands in a file twenty
+times, a held-out row that is a training row as well, and the patches of one image break that: a density that has seen a
+row "predicts" its copies. Such rows are put into one group, and groups are held out whole.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..storage import DataError
+from ..streams import stream
+from .mixture import AggregatedPosterior
+from .other_laws import take_rows
+from .splits import FEWEST_ROWS, HELD_OUT_SHARE, Posteriors
+
+# Two rows are one if means (in units of the spread of Q) and log-variances agree to this: what the rounding of one
+# encoder in another batch, or on another device, leaves.
+SAME = 1e-5
+# Of few dimensions, chance brings rows this near: there rows have to agree to a thousandth of the usual distance.
+OF_USUAL_DISTANCE = 1e-3
+# Neighbours along a random direction that are compared with each row.
+NEIGHBOURS = 3
+# A file of fewer different rows, each repeated this often, is the table of a discrete law and no sample of anything.
+DISCRETE_ROWS, DISCRETE_COPIES = 20, 50
+# Copies are mentioned from this share of the rows; of one dimension, so many come by chance.
+CHANCE = 1e-3
+# At least this many groups are held out, so that their spread is an error.
+FEWEST_HELD_OUT = 5
+
+
+@dataclass(frozen=True)
+class Split:
+    """Rows for fitting and rows held out, with the group of each.
+
+    source: where the held-out rows come from, as a phrase. `test` is None where nothing can be held out. discrete:
+    whether the rows are a whole law and no sample (see `is_discrete`).
+    """
+
+    train: AggregatedPosterior
+    test: AggregatedPosterior | None
+    groups_train: np.ndarray
+    groups_test: np.ndarray | None
+    source: str
+    discrete: bool = False
+
+
+def same_rows(q: AggregatedPosterior, seed: int = 0) -> np.ndarray:
+    """A number for each row (N,), the same for rows that are the same posterior (see `SAME`).
+
+    Rows are sorted along a random direction, where copies are neighbours, and neighbours are compared in full.
+    """
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    mean = np.asarray(q.mean, dtype=np.float64)
+    centre, spread = mean.mean(axis=0), np.sqrt(mean.var(axis=0) + np.mean(q.variance, axis=0, dtype=np.float64))
+    spread = np.where(spread > 0, spread, 1.0)
+    width = np.asarray(q.variance)
+    tolerance = min(SAME, OF_USUAL_DISTANCE * q.n ** (-1 / q.latent_dim))
+    direction = stream(seed, "audit", "same rows").standard_normal(q.latent_dim)
+    position = ((mean - centre) / spread) @ direction
+    order = np.argsort(position, kind="stable")
+    reach = tolerance * float(np.abs(direction).sum())
+    pairs: list[np.ndarray] = []
+    for step in range(1, min(NEIGHBOURS, q.n - 1) + 1):
+        left, right = order[:-step], order[step:]
+        near = np.flatnonzero(position[right] - position[left] <= reach)
+        for part in np.array_split(near, max(1, len(near) * q.latent_dim // 2**22)):
+            a, b = left[part], right[part]
+            same = (np.abs(mean[a] - mean[b]) <= tolerance * spread).all(axis=1)
+            same &= (np.abs(width[a] - width[b]) <= 10 * SAME * np.minimum(width[a], width[b])).all(axis=1)
+            pairs.append(np.stack([a[same], b[same]]))
+    a, b = np.concatenate(pairs, axis=1) if pairs else np.empty((2, 0), np.int64)
+    graph = coo_array((np.ones(len(a), bool), (a, b)), shape=(q.n, q.n))
+    return connected_components(graph, directed=False)[1]
+
+
+def group_rows(posteriors: Posteriors, seed: int = 0) -> tuple[np.ndarray, np.ndarray | None, list[str]]:
+    """Groups of the train and the held-out rows, as one numbering, and sentences on what was found.
+
+    Groups that the user gave are believed, also where rows in different ones are the same; without them, rows that are
+    the same posterior form a group.
+    """
+    train, test = posteriors.train, posteriors.test
+    both = train if test is None else _stacked(train, test)
+    found = same_rows(both, seed)
+    warnings = []
+    if posteriors.groups_train is not None:
+        names = posteriors.groups_train
+        names = names if posteriors.groups_test is None else np.concatenate([names, posteriors.groups_test])
+        groups = np.unique(np.asarray(names).astype(str) if names.dtype == object else names, return_inverse=True)[1]
+    else:
+        groups = found
+    of_train, of_test = groups[: train.n], None if test is None else groups[train.n :]
+    if posteriors.groups_train is None:
+        warnings += _on_repeats(found[: train.n], "rows")
+        if of_test is not None:
+            warnings += _on_repeats(of_test, "held-out rows")
+    if of_test is not None:
+        inside = int(np.isin(of_test, of_train).sum())
+        if inside > CHANCE * test.n:
+            what = "training rows too" if posteriors.groups_train is None else "of groups that are in the training half"
+            warnings.append(
+                f"{inside:,} of {test.n:,} held-out rows are {what}; they are left out of every held-out bound, which "
+                "they would make too good"
+            )
+    return of_train, of_test, warnings
+
+
+def split_groups(posteriors: Posteriors, seed: int = 0) -> tuple[Split, list[str]]:
+    """Rows to fit and rows to hold out, no group in both: the file's own halves, or a seeded fifth of the groups.
+
+    Where the file's own held-out rows are training rows too, a fifth of the training groups takes their place.
+    """
+    of_train, of_test, warnings = group_rows(posteriors, seed)
+    if discrete := is_discrete(of_train):
+        # Each row is an atom of a known law; copies are its weight and carry no dependence.
+        of_train = np.arange(len(of_train))
+        of_test = None if of_test is None else len(of_train) + np.arange(len(of_test))
+    if of_test is not None:
+        apart = discrete | ~np.isin(of_test, of_train)
+        source = "the file's own held-out rows"
+        if apart.all():
+            return Split(posteriors.train, posteriors.test, of_train, of_test, source, discrete), warnings
+        if len(np.unique(of_test[apart])) >= FEWEST_HELD_OUT:
+            source += f", the {int(apart.sum()):,} that are not training rows too"
+            return Split(
+                posteriors.train, take_rows(posteriors.test, apart), of_train, of_test[apart], source
+            ), warnings
+    names = np.unique(of_train)
+    if len(names) < FEWEST_ROWS:
+        what = "rows" if len(names) == len(of_train) else "different rows or groups"
+        return Split(posteriors.train, None, of_train, None, f"none: fewer than {FEWEST_ROWS} {what}"), warnings
+    held = held_out_groups(of_train, seed)
+    train, test = take_rows(posteriors.train, ~held), take_rows(posteriors.train, held)
+    alone = len(names) == len(of_train)
+    source = (
+        f"a fifth of the {'rows' if alone else 'groups'}, drawn with a fixed seed (the encoder was trained on them)"
+    )
+    return Split(train, test, of_train[~held], of_train[held], source, discrete), warnings
+
+
+def held_out_groups(groups: np.ndarray, seed: int = 0) -> np.ndarray:
+    """Mask of the rows of whole groups, drawn at random until a fifth of the rows and five groups are held out.
+
+    Raises:
+        DataError: Fewer than ten groups.
+    """
+    names, code = np.unique(groups, return_inverse=True)
+    if len(names) < FEWEST_ROWS:
+        raise DataError(f"{len(names)} groups: splitting takes at least {FEWEST_ROWS}")
+    order = stream(seed, "hold out").permutation(len(names))
+    filled = np.cumsum(np.bincount(code)[order])
+    wanted = max(FEWEST_HELD_OUT, int(np.searchsorted(filled, round(len(groups) * HELD_OUT_SHARE))) + 1)
+    chosen = np.zeros(len(names), bool)
+    chosen[order[: min(wanted, len(names) // 2)]] = True
+    return chosen[code]
+
+
+def is_discrete(groups: np.ndarray) -> bool:
+    """Whether a file holds so few different rows, so often, that they are a law's atoms and not a sample."""
+    different = len(np.unique(groups))
+    return different < DISCRETE_ROWS and len(groups) >= DISCRETE_COPIES * different
+
+
+def _on_repeats(groups: np.ndarray, what: str) -> list[str]:
+    different = len(np.unique(groups))
+    if len(groups) - different <= CHANCE * len(groups):
+        return []
+    if is_discrete(groups):
+        return []
+    return [
+        f"{len(groups) - different:,} of {len(groups):,} {what} repeat another one ({different:,} are different): "
+        "copies are held out together and count once in every error; if they are independent draws after all, give "
+        "every row a group of its own"
+    ]
+
+
+def _stacked(first: AggregatedPosterior, second: AggregatedPosterior) -> AggregatedPosterior:
+    """Both halves' diagonals, for comparing rows only."""
+    mean = np.concatenate([first.mean, second.mean])
+    variance = np.concatenate([np.maximum(q.variance, np.finfo(np.float64).tiny) for q in (first, second)])
+    return AggregatedPosterior(mean, variance)
