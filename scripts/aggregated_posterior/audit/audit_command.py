@@ -59,19 +59,24 @@ def add_arguments(audit: argparse.ArgumentParser) -> None:
     out.add_argument("--csv", metavar="FILE", help="write one row per split and latent dimension")
     out.add_argument("--html", metavar="FILE", help="write one self-contained page")
     out.add_argument("--figure", metavar="FILE", help="write the figure as .svg, .pdf or .png")
-    reading = audit.add_argument_group("how to read FILE")
-    for key, words in KEYS.items():
-        reading.add_argument(f"--{key.replace('_', '-')}", metavar="KEY", help=f"name of the array of {words}")
-    reading.add_argument("--labels", metavar="KEY", action="append", help="name of an array of labels; may be repeated")
-    layouts = "of means (N, C, H, W): a row per position (channel, the default) or per image (flat)"
-    reading.add_argument("--layout", choices=("channel", "flat"), help=layouts)
-    reading.add_argument("--deterministic", action="store_true", help="the means are codes without variances")
+    add_reading(audit)
     how = audit.add_argument_group("how to audit")
     how.add_argument("--prior", metavar="FILE", help="a prior of your own: draws, or means, variances and weights")
     how.add_argument("--active-threshold", type=float, default=0.05, metavar="NATS", help="default: 0.05")
     how.add_argument("--points", type=int, default=2000, metavar="N", help="draws where ln Q is evaluated (2000)")
     how.add_argument("--gmm-components", type=int, default=30, metavar="K", help="most components that are tried (30)")
     how.add_argument("--seed", type=int, default=0, help="of every draw (0)")
+
+
+def add_reading(parser: argparse.ArgumentParser) -> None:
+    """The arguments that say how FILE is to be read, the same for every command that reads posteriors."""
+    reading = parser.add_argument_group("how to read FILE")
+    for key, words in KEYS.items():
+        reading.add_argument(f"--{key.replace('_', '-')}", metavar="KEY", help=f"name of the array of {words}")
+    reading.add_argument("--labels", metavar="KEY", action="append", help="name of an array of labels; may be repeated")
+    layouts = "of means (N, C, H, W): a row per position (channel, the default) or per image (flat)"
+    reading.add_argument("--layout", choices=("channel", "flat"), help=layouts)
+    reading.add_argument("--deterministic", action="store_true", help="the means are codes without variances")
 
 
 def run(options: argparse.Namespace) -> None:
@@ -82,7 +87,7 @@ def run(options: argparse.Namespace) -> None:
     # After the arguments were checked: pandas and SciPy take their time to load.
     from ..posterior.foreign_files import read_levels
 
-    levels = read_levels(options.posteriors, _reading(options))
+    levels = read_levels(options.posteriors, reading_of(options))
     for warning in next(iter(levels.values())).warnings:
         print(f"warning: {for_terminal(warning)}", file=sys.stderr)
     results: dict[str, Audit] = {}
@@ -116,13 +121,30 @@ def _audited(posteriors: Posteriors, options: argparse.Namespace, name: str) -> 
         raise DataError(f"{name}: {error}") from None
 
 
-def _reading(options: argparse.Namespace) -> Reading:
+def reading_of(options: argparse.Namespace) -> Reading:
+    """How the options say that FILE is to be read."""
     from ..posterior.foreign_files import Reading
 
     keys = {key: value for key in KEYS if (value := getattr(options, key)) is not None}
     if options.labels:
         keys["labels"] = ",".join(options.labels)
     return Reading(keys, options.layout, options.deterministic)
+
+
+def read_one(options: argparse.Namespace) -> Posteriors:
+    """The posteriors of FILE, where it holds one latent level.
+
+    Raises:
+        DataError: It cannot be read, or holds several levels.
+    """
+    from ..posterior.foreign_files import read_levels
+
+    levels = read_levels(options.posteriors, reading_of(options))
+    if len(levels) > 1:
+        raise DataError(
+            f"{options.posteriors}: holds {len(levels)} latent levels; name one: --mean mean_1 --variance variance_1"
+        )
+    return next(iter(levels.values()))
 
 
 def _announce(plan: Plan) -> None:
@@ -172,7 +194,8 @@ def _targets(options: argparse.Namespace) -> dict[str, Path]:
 
 
 def _content(result: Audit, kind: str, path: Path, source: str) -> bytes:
-    from .report import figure_bytes, html_page
+    from .page import html_page
+    from .report import figure_bytes
 
     if kind == "figure":
         return figure_bytes(result, path.suffix[1:])

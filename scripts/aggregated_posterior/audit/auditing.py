@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from ..generation.chosen_sampler import FittedSampler, choose_sampler
 from ..posterior.containers import as_array
 from ..posterior.exchangeable import Split, is_discrete, same_rows, split_groups
 from ..posterior.foreign_files import ALIASES, Layout, Reading, meaning, posteriors_from_arrays, read_levels
@@ -95,6 +96,10 @@ class Audit:
     canonical: Canonical
     plan: Plan
     posteriors: Posteriors
+
+    def sampler(self, **settings: Any) -> FittedSampler:
+        """The best sampler for these posteriors, chosen on held-out rows; `settings` are those of `choose_sampler`."""
+        return choose_sampler(self.posteriors, **settings)
 
     def to_dict(self) -> dict[str, Any]:
         """Everything as JSON builtins."""

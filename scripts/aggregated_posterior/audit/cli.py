@@ -21,7 +21,9 @@ from ..text import for_terminal, prepare_streams
 BAD_INPUT = 2
 # Subcommand → module of this room. Each has `SUMMARY` (one line), `add_arguments(parser)` and `run(options)`, imports
 # nothing heavy at its top, and raises DataError or OSError for what cannot be used.
-COMMANDS = {"audit": "audit_command"}
+COMMANDS = {
+    "audit": "audit_command", "fit": "fit_command", "sample": "sample_command", "canonical": "canonical_command",
+}  # fmt: skip
 
 
 class _Parser(argparse.ArgumentParser):

@@ -1,4 +1,4 @@
-"""An audit as text for a terminal, as one HTML page and as one figure. Nothing is computed here."""
+"""An audit as text for a terminal and as one figure; `page` makes it a page. Nothing is computed here."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from ..text import for_html as escape
 from ..text import for_terminal
 from .auditing import TERMS, Audit
 
@@ -39,18 +38,6 @@ CAPTIONS = {
     "parts": "KL(Q‖N(0, I)) by cause, nats",
     "candidates": "What to sample (← advised): gain over N(0, I) on held-out rows, nats",
 }  # fmt: skip
-STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
-body { color: #222; background: #fff; }
-table { border-collapse: collapse; margin: 1rem 0; display: block; overflow-x: auto; }
-caption { text-align: left; font-weight: 600; padding: .3rem 0; }
-th, td { padding: .2rem .6rem; text-align: right; border-bottom: 1px solid #ddd; font-variant-numeric: tabular-nums; }
-svg { max-width: 100%; height: auto; background: #fff; }
-.warning { color: #a40000; }
-@media (prefers-color-scheme: dark) {
-  body { color: #ddd; background: #181818; } th, td { border-color: #444; } .warning { color: #ff8a80; }
-}
-"""
 
 
 def tables(audit: Audit, limit: int | None = SHOWN) -> list[tuple[str, list[str], list[list[str]]]]:
@@ -164,31 +151,6 @@ def headline(audit: Audit, source: str) -> str:
     test = f" + {summary['n_test']:,} held out" if summary["n_test"] else ""
     text = f"{for_terminal(source)}: {summary['n']:,} rows{test}, {summary['latent_dim']} latent dimensions"
     return text if test else f"{text}; held-out rows: {summary['held_out']}"
-
-
-def html_page(audit: Audit, source: str) -> str:
-    """One page that needs no other file: sentences, tables and the figure as SVG."""
-    title = escape(f"Audit of {source}")
-    parts = [
-        "<!DOCTYPE html>", '<html lang="en"><head><meta charset="utf-8">',
-        '<meta name="viewport" content="width=device-width, initial-scale=1">',
-        f"<title>{title}</title><style>{STYLE}</style></head><body><main>",
-        f"<h1>{title}</h1><p>{escape(headline(audit, source))}</p>",
-    ]  # fmt: skip
-    parts += [f'<p class="warning">Warning: {escape(text)}</p>' for text in audit.warnings]
-    for heading, sentences in (("What this means", audit.findings), ("What to do", audit.advice)):
-        parts.append(f"<h2>{heading}</h2><ul>{''.join(f'<li>{escape(text)}</li>' for text in sentences)}</ul>")
-    svg = figure_bytes(audit, "svg").decode()
-    description = "Marginal densities, terms of kurtosis, and the parts of the mismatch; numbers in the tables below."
-    parts.append(f'<h2>Figure</h2><div role="img" aria-label="{description}">{svg[svg.index("<svg") :]}</div>')
-    parts.append("<h2>Tables</h2>")
-    for caption, headings, cells in tables(audit, limit=None):
-        head = "".join(f'<th scope="col">{escape(text)}</th>' for text in headings)
-        body = "".join(f"<tr>{''.join(f'<td>{escape(text)}</td>' for text in row)}</tr>" for row in cells)
-        parts.append(
-            f"<table><caption>{escape(caption)}</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
-        )
-    return "\n".join([*parts, "</main></body></html>", ""])
 
 
 def figure_bytes(audit: Audit, kind: str) -> bytes:

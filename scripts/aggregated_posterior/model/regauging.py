@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from ..storage import DataError
+from .folding import fold_into, latent_dim_of
 
 ADAM = ("keep", "rescale", "reset")
 # A variance under Q(z) that is not above this has vanished: there is no scale to bring to 1.
@@ -45,7 +46,7 @@ def regauge(
 
     Args:
         head_mean: The layer that gives μ.
-        head_log_variance: The layer that gives ln s.
+        head_log_variance: The layer that gives ln s; `head_mean` again if one layer gives both, means first.
         first_decoder_layer: The layer that takes z, and the only one.
         mean: E z = E μ under Q(z), (d,).
         variance: V = Var(μ) + E s under Q(z), (d,). A dimension whose variance is not above 10⁻⁶ is left as it is.
@@ -58,8 +59,7 @@ def regauge(
         DataError: Layers that are not affine with bias, or a decoder that pads z with zeros, which no shift leaves as
             they are; mean or variance that are not finite or not d numbers; an unknown word for `adam`.
     """
-    _check(head_mean, head_log_variance, first_decoder_layer)
-    d = len(head_mean.bias)
+    d = latent_dim_of(head_mean, head_log_variance)
     for name, value in (("mean", mean), ("variance", variance)):
         if value.shape != (d,) or not value.isfinite().all():
             raise DataError(f"re-gauging: {name} must be {d} finite numbers, one for each latent dimension")
@@ -67,26 +67,16 @@ def regauge(
         raise DataError(f"re-gauging: adam={adam!r} is unknown; choose {', '.join(ADAM)}")
     alive = variance > SMALLEST_VARIANCE
     # In float64 until they meet the weights: 1/√V and √V should be each other's inverse.
-    mean = torch.where(alive, mean, 0).double()
     deviation = torch.where(alive, variance, 1).double().sqrt()
-    if isinstance(first_decoder_layer, nn.Conv2d) and _pads_with_zeros(first_decoder_layer) and (mean != 0).any():
-        raise DataError(
-            "re-gauging: the decoder's first layer pads z with zeros, which a shift does not leave as they are; "
-            "give it padding_mode='replicate', or pass mean = 0 to change the scale only"
-        )
-    decoder = first_decoder_layer.weight
-    # A convolution's weights are (outputs, inputs, height, width): a constant input meets the sum over the last two.
-    constant = decoder.double().flatten(2).sum(2) if decoder.dim() > 2 else decoder.double()
-    first_decoder_layer.bias += constant @ mean
-    decoder *= _along(1, deviation, decoder)
-    head_mean.weight /= _along(0, deviation, head_mean.weight)
-    head_mean.bias.copy_((head_mean.bias - mean) / deviation)
-    head_log_variance.bias -= 2 * deviation.log()
+    fold_into(head_mean, head_log_variance, first_decoder_layer, torch.where(alive, mean, 0), 1 / deviation)
     if optimiser is None or adam == "keep":
         return
     if adam == "rescale":
+        decoder = first_decoder_layer.weight
+        # One layer for both heads: its second half, the log-variances, has moved by a constant.
+        of_head = torch.cat([deviation, torch.ones(len(head_mean.bias) - len(deviation)).to(deviation)])
         # What multiplies a weight divides its gradient.
-        factors = {head_mean.weight: (0, deviation), head_mean.bias: (0, deviation), decoder: (1, 1 / deviation)}
+        factors = {head_mean.weight: (0, of_head), head_mean.bias: (0, of_head), decoder: (1, 1 / deviation)}
         for parameter, (axis, factor) in factors.items():
             state = optimiser.state[parameter]
             state["exp_avg"] *= _along(axis, factor, parameter)
@@ -103,27 +93,3 @@ def _along(axis: int, factor: Tensor, parameter: Tensor) -> Tensor:
     shape = [1] * parameter.dim()
     shape[axis] = len(factor)
     return factor.to(parameter.dtype).reshape(shape)
-
-
-def _check(head_mean: nn.Module, head_log_variance: nn.Module, first_decoder_layer: nn.Module) -> None:
-    layers = {
-        "head of the mean": head_mean,
-        "head of the log-variance": head_log_variance,
-        "decoder's first layer": first_decoder_layer,
-    }
-    for name, layer in layers.items():
-        if not isinstance(layer, nn.Linear | nn.Conv2d):
-            raise DataError(f"re-gauging: the {name} is {type(layer).__name__}; it must be Linear or Conv2d")
-        if layer.bias is None:
-            raise DataError(f"re-gauging: the {name} has no bias, which a shift needs; make it with bias=True")
-    d = len(head_mean.bias)
-    inputs = first_decoder_layer.weight.shape[1]
-    if len(head_log_variance.bias) != d or inputs != d or getattr(first_decoder_layer, "groups", 1) != 1:
-        raise DataError(
-            f"re-gauging: the heads give {d} and {len(head_log_variance.bias)} values, the decoder's first layer takes "
-            f"{inputs}; they must be the same latent dimensions, in one group"
-        )
-
-
-def _pads_with_zeros(layer: nn.Conv2d) -> bool:
-    return layer.padding_mode == "zeros" and layer.padding not in ("valid", (0, 0))

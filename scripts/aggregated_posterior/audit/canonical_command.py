@@ -1,0 +1,52 @@
+"""Write the free rescaling of a latent space: shift and scale that give Q(z) mean 0 and variance 1 per dimension.
+
+The file holds shift and scale, canonical = (z - shift)·scale, and the same in the words of latent diffusion:
+latents_mean and latents_std per dimension or channel, shift_factor and scaling_factor for all of them together.
+Reconstructions do not change when encoder and decoder are changed with it (`model.folding.fold_into`).
+
+example: aggregated-posterior canonical posteriors.npz -o shift_scale.safetensors
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from .audit_command import add_reading, read_one
+from .outputs import output_path
+
+SUMMARY = "write shift and scale that make mean 0 and variance 1"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `canonical`."""
+    parser.add_argument("posteriors", metavar="FILE", help="posteriors, as for `audit`")
+    add_reading(parser)
+    parser.add_argument("-o", "--output", metavar="FILE", required=True, help="a .safetensors file")
+
+
+def run(options: argparse.Namespace) -> None:
+    """Read posteriors, write their canonical form, say what it saves."""
+    output = output_path(options.output, (".safetensors",), options.posteriors)
+    from ..generation.chosen_sampler import outlier_rows
+    from ..posterior.gauge import canonical_form
+    from ..posterior.other_laws import take_rows
+    from ..storage import write_arrays
+    from .fitting import canonical_arrays
+
+    posteriors = read_one(options)
+    outlying = outlier_rows(posteriors.train)
+    outliers = int(outlying.sum())
+    q = take_rows(posteriors.train, ~outlying) if outliers else posteriors.train
+    notes = list(posteriors.warnings)
+    if outliers:
+        notes.append(f"{options.posteriors}: {outliers} row(s) far outside all others were left out of the moments")
+    for note in notes:
+        print(f"warning: {note}", file=sys.stderr)
+    canonical = canonical_form(q)
+    arrays = canonical_arrays(canonical)
+    saved, kl = float(canonical.slack.sum()), float(q.kl().sum())
+    write_arrays(output, arrays, {"rows": q.n, "mean_kl": kl, "kl_saved": saved})
+    print(f"Wrote {output}: canonical = (z - shift)·scale, {q.latent_dim} dimensions.")
+    print(f"It takes {saved:.4g} of {kl:.4g} nats off the KL term and changes no reconstruction.")
+    print(f"shift_factor = {arrays['shift_factor'][0]:.6g}, scaling_factor = {arrays['scaling_factor'][0]:.6g}")

@@ -1,0 +1,154 @@
+"""`fit`, `sample` and `canonical`: from a file of posteriors to codes for the decoder that they belong to."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from aggregated_posterior import audit, fit_sampler, load_sampler
+from aggregated_posterior.audit.cli import main
+from aggregated_posterior.audit.fitting import canonical_arrays
+from aggregated_posterior.posterior.gauge import canonical_form
+from aggregated_posterior.posterior.mixture import AggregatedPosterior
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+@pytest.fixture(scope="module")
+def posteriors():
+    """Two clusters on the diagonal of dimensions 0 and 1, moved and stretched, and one dimension that says nothing."""
+    rng = np.random.default_rng(0)
+    side = np.where(rng.random((2000, 1)) < 0.5, 0.9, -0.9)
+    mean = np.concatenate([1 + 2 * side, -2 + 0.5 * side, np.zeros((2000, 1))], axis=1)
+    return mean, np.tile([4 * 0.19, 0.25 * 0.19, 1.0], (2000, 1))
+
+
+@pytest.fixture
+def own_file(tmp_path, posteriors):
+    path = tmp_path / "posteriors.npz"
+    np.savez(path, mean=posteriors[0], variance=posteriors[1])
+    return path
+
+
+def run(capsys, *arguments):
+    status = main([str(part) for part in arguments])
+    return status, *capsys.readouterr()
+
+
+def test_from_posteriors_to_codes_in_the_decoders_own_coordinates(own_file, tmp_path, capsys):
+    sampler, codes = tmp_path / "sampler.safetensors", tmp_path / "z.npy"
+    status, out, err = run(capsys, "fit", own_file, "-o", sampler)
+    assert status == 0 and all(line.startswith(("fit: ", "warning: ")) for line in err.splitlines())
+    assert "mixture of 2, diagonal: gains" in out and "2 of 3 dimensions fitted" in out
+    assert max(len(line) for line in out.splitlines() if "/" not in line) <= 80
+    (command,) = re.findall(r"^  (aggregated-posterior sample .*)$", out, re.M)
+    assert run(capsys, *command.split()[1:3], "-n", 20_000, "-o", codes)[0] == 0
+    z = np.load(codes)
+    assert z.shape == (20_000, 3) and z.dtype == np.float32
+    np.testing.assert_allclose(z.mean(axis=0), [1, -2, 0], atol=0.06)
+    np.testing.assert_allclose(z.std(axis=0), [2, 0.5, 1], atol=0.03)
+    assert np.corrcoef(z, rowvar=False)[0, 1] == pytest.approx(0.81, abs=0.02)
+
+
+def test_the_formats_hold_the_same_codes(own_file, tmp_path, capsys):
+    sampler = tmp_path / "sampler.safetensors"
+    run(capsys, "fit", own_file, "-o", sampler)
+    paths = [tmp_path / name for name in ("z.npy", "z.csv", "z.safetensors")]
+    for path in paths:
+        assert run(capsys, "sample", sampler, "-n", 50, "-o", path, "--seed", 3)[0] == 0
+    expected = load_sampler(sampler).sample(50, seed=3).astype(np.float32)
+    for z in (np.load(paths[0]), np.loadtxt(paths[1], delimiter=",", dtype=np.float32), load_file(paths[2])["z"]):
+        np.testing.assert_array_equal(z, expected)
+
+
+def test_ten_lines_of_numpy_draw_the_same_law(own_file, tmp_path, capsys):
+    """The reader in the docs, word for word."""
+    page = (ROOT / "docs/your-vae.md").read_text()
+    (code,) = re.findall(r"```python\n([^`]*def draw\(.*?)```", page, re.S)
+    assert len([line for line in code.splitlines() if line.strip()]) <= 10
+    names: dict = {}
+    exec(code, names)
+    path = tmp_path / "sampler.safetensors"
+    noise = np.random.default_rng(1)
+    prior = fit_sampler(noise.normal(size=(500, 2)) * 0.7, np.full((500, 2), 0.51))
+    assert prior.kind == "prior"
+    covariance = np.array([[1, 0.8], [0.8, 1]]) - 0.1 * np.eye(2)
+    normal = fit_sampler(noise.multivariate_normal(np.ones(2), covariance, 3000), np.full((3000, 2), 0.1))
+    assert normal.kind == "normal" and normal.factors.ndim == 3
+    mixture = fit_sampler(*[np.load(own_file)[name] for name in ("mean", "variance")])
+    assert mixture.factors.ndim == 2 and mixture.n_components == 2
+    for sampler in (prior, normal, mixture):
+        sampler.save(path)
+        own = names["draw"](path, 40_000, np.random.default_rng(2))
+        reference = sampler.sample(40_000)
+        np.testing.assert_allclose(own.mean(axis=0), reference.mean(axis=0), atol=0.05)
+        np.testing.assert_allclose(np.cov(own, rowvar=False), np.cov(reference, rowvar=False), rtol=0.05, atol=0.05)
+        assert sampler.score_samples(own).mean() == pytest.approx(sampler.score_samples(reference).mean(), abs=0.02)
+
+
+def test_canonical_writes_shift_and_scale_in_both_languages(own_file, posteriors, tmp_path, capsys):
+    path = tmp_path / "shift_scale.safetensors"
+    status, out, _ = run(capsys, "canonical", own_file, "-o", path)
+    assert status == 0 and "changes no reconstruction" in out
+    arrays = load_file(path)
+    q = AggregatedPosterior(*posteriors)
+    moved = q.affine(arrays["shift"], arrays["scale"]).moments()
+    np.testing.assert_allclose(moved.mean, 0, atol=1e-12)
+    np.testing.assert_allclose(moved.variance, 1, atol=1e-12)
+    z = q.sample(200_000, np.random.default_rng(0))
+    np.testing.assert_allclose(
+        (z - arrays["latents_mean"]) / arrays["latents_std"], (z - arrays["shift"]) * arrays["scale"]
+    )
+    together = (z - arrays["shift_factor"]) * arrays["scaling_factor"]
+    assert together.mean() == pytest.approx(0, abs=0.01) and together.std() == pytest.approx(1, abs=0.01)
+
+
+def test_canonical_names_an_outlier_and_does_without_it(tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    mean, log_variance = np.sqrt(0.8) * rng.standard_normal((1000, 6)), np.full((1000, 6), np.log(0.2))
+    log_variance[17, 2] = 20
+    np.savez(tmp_path / "a.npz", mean=mean, log_variance=log_variance)
+    status, _, err = run(capsys, "canonical", tmp_path / "a.npz", "-o", tmp_path / "b.safetensors")
+    assert status == 0 and "1 row(s) far outside" in err
+    np.testing.assert_allclose(load_file(tmp_path / "b.safetensors")["scale"], 1, atol=0.1)
+
+
+def test_canonical_arrays_of_one_scale_are_one_factor():
+    q = AggregatedPosterior(np.array([[1.0, 1.0], [3.0, 3.0]]), np.full((2, 2), 3.0))
+    arrays = canonical_arrays(canonical_form(q))
+    assert arrays["shift_factor"] == 2 and arrays["scaling_factor"] == pytest.approx(0.5)  # variance 1 + 3
+
+
+def test_the_audit_hands_on_its_sampler_and_its_canonical_form(posteriors):
+    result = audit(*posteriors, points=300, gmm_components=2, fit_points=1000)
+    assert result.sampler().kind == "mixture of 2, diagonal"
+    np.testing.assert_allclose(result.canonical.shift, [1, -2, 0], atol=0.2)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["fit", "own.npz", "-o", "a.npz"], ["--output", ".npz", ".safetensors"]),
+        (["fit", "own.npz", "-o", "own.safetensors", "--seed", "-1"], ["--seed"]),
+        (["fit", "absent.npz", "-o", "a.safetensors"], ["no such file"]),
+        (["fit", "few.npz", "-o", "a.safetensors"], ["few.npz", "fewer than 10"]),
+        (["sample", "absent.safetensors", "-n", "3", "-o", "z.npy"], ["absent.safetensors"]),
+        (["sample", "absent.safetensors", "-n", "0", "-o", "z.npy"], ["--number"]),
+        (["sample", "absent.safetensors", "-n", "3", "-o", "z.pkl"], ["--output", ".pkl", ".npy"]),
+        (["sample", "own.npz", "-n", "3", "-o", "z.npy"], ["own.npz"]),
+        (["canonical", "own.npz", "-o", "."], ["folder"]),
+        (["fit", "own.npz"], ["-o/--output"]),
+    ],
+)
+def test_bad_input_is_one_line_status_2_and_no_file(tmp_path, capsys, monkeypatch, arguments, words):
+    monkeypatch.chdir(tmp_path)
+    np.savez("own.npz", mean=np.zeros((20, 2)), variance=np.ones((20, 2)))
+    np.savez("few.npz", mean=np.zeros((5, 2)), variance=np.ones((5, 2)))
+    status, out, err = run(capsys, *arguments)
+    assert status == 2 and out == "" and err.startswith("error: ") and err.count("\n") == 1
+    assert all(word in err for word in words), err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["few.npz", "own.npz"]
