@@ -33,7 +33,8 @@ from rich.console import Console
 from aggregated_posterior import text
 from aggregated_posterior.audit import report
 from aggregated_posterior.audit.auditing import audit
-from aggregated_posterior.audit.report import html_page, print_audit
+from aggregated_posterior.audit.page import html_page
+from aggregated_posterior.audit.report import print_audit
 from aggregated_posterior.data.download import Patience, fetch_file
 from aggregated_posterior.data.image_folder import read_image_folder
 from aggregated_posterior.evidence.tables import attach_keys

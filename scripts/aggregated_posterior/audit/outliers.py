@@ -75,4 +75,4 @@ def find_outliers(q: AggregatedPosterior) -> list[Outlier]:
     extreme = [
         ((entry.mean - centre[entry.dimension]) ** 2 + entry.variance) / usual[entry.dimension] for entry in found
     ]
-    return [found[i] for i in np.argsort(extreme)[::-1]]
+    return [found[i] for i in np.argsort(extreme, kind="stable")[::-1]]

@@ -251,7 +251,7 @@ class _Affine(AggregatedPosterior):
     """The law of (z − shift)·scale for z of another mixture, computed when it is read."""
 
     def __init__(self, base: AggregatedPosterior, shift: np.ndarray, scale: np.ndarray) -> None:
-        self._base = base
+        self._base, self._names = base, base._names
         self._shift = np.broadcast_to(np.asarray(shift, dtype=np.float64), (base.latent_dim,))
         self._scale = np.broadcast_to(np.asarray(scale, dtype=np.float64), (base.latent_dim,))
 

@@ -230,7 +230,8 @@ def make_tables(
                 {"dimension": range(4), "eigenvalue": eigenvalue, "active": True, "expected_excess_kurtosis": expected}
             )
             rows = rows.assign(excess_kurtosis=measured, low=measured - 0.06, high=measured + 0.06)
-            for place, (name, value) in enumerate((("dataset", dataset), ("kl_weight", kl_weight), ("seed", seed))):
+            keys = {"dataset": dataset, "architecture": "linear", "kl_weight": kl_weight, "seed": seed}
+            for place, (name, value) in enumerate(keys.items()):
                 rows.insert(place, name, value)
             tables.setdefault("controls", []).append(rows)
     return {name: pd.concat(parts, ignore_index=True) for name, parts in tables.items()}
