@@ -20,6 +20,7 @@ from .._version import __version__
 from ..generation.chosen_sampler import FittedSampler
 from ..statistics.pairs import most_dependent_pair
 from ..storage import DataError
+from ..text import visible
 from .auditing import Audit
 from .findings import NEGLIGIBLE
 from .pictures import picture_of_activity, picture_of_marginals, picture_of_pair, picture_of_remedies
@@ -77,7 +78,7 @@ def html_page(audit: Audit, source: str) -> str:
     """The page of an audit of the file `source`."""
     folder = resources.files(__package__) / "templates"
     style, script = (Markup((folder / name).read_text(encoding="utf-8")) for name in ("audit.css", "audit.js"))
-    environment = Environment(autoescape=True, lstrip_blocks=True)
+    environment = Environment(autoescape=True, lstrip_blocks=True, finalize=_seen)
     environment.filters["code"] = _code
     template = environment.from_string((folder / "audit.html.j2").read_text(encoding="utf-8"))
     try:
@@ -102,6 +103,13 @@ def html_page(audit: Audit, source: str) -> str:
         tables=_tables(audit, sampler),
         words=[pair for columns in (COLUMNS, PARTS, CANDIDATES) for pair in columns.values()],
     )
+
+
+def _seen(value: object) -> object:
+    """Text of the page with what a reader could not see written out, line by line; markup is the page's own."""
+    if isinstance(value, Markup) or not isinstance(value, str):
+        return value
+    return "\n".join(visible(line, len(line)) for line in value.split("\n"))
 
 
 LIGHTS = {
