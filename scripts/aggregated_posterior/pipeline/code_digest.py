@@ -62,6 +62,7 @@ def _closure(script: Path) -> tuple[set[Path], set[str]]:
     return modules, packages
 
 
+@functools.cache
 def _imports(root: Path, path: Path) -> list[tuple[str, str | None]]:
     """What a file imports, as (module, name taken from it), modules by their full names.
 
@@ -74,14 +75,20 @@ def _imports(root: Path, path: Path) -> list[tuple[str, str | None]]:
 
 def _import_nodes(tree: ast.AST, at_once: bool) -> Iterator[ast.Import | ast.ImportFrom]:
     """Import statements that run: none under `if TYPE_CHECKING`, and with `at_once` none inside functions."""
-    for node in ast.iter_child_nodes(tree):
+    for node in _statements(tree):
         if isinstance(node, (ast.Import, ast.ImportFrom)):
             yield node
         elif isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
             for branch in node.orelse:
                 yield from _import_nodes(ast.Module([branch], []), at_once)
-        elif not (at_once and isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda))):
+        elif not (at_once and isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))):
             yield from _import_nodes(node, at_once)
+
+
+def _statements(node: ast.AST) -> Iterator[ast.AST]:
+    """The statements directly inside a statement; imports are statements, so expressions need no search."""
+    for field in ("body", "orelse", "finalbody", "handlers", "cases"):
+        yield from getattr(node, field, None) if isinstance(getattr(node, field, None), list) else ()
 
 
 def _requests(root: Path, path: Path, node: ast.Import | ast.ImportFrom) -> Iterator[tuple[str, str | None]]:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from aggregated_posterior.pipeline.code_digest import _essence, _tree, code_digest
+from aggregated_posterior.pipeline.code_digest import _essence, _imports, _tree, code_digest
 from aggregated_posterior.storage import DataError
 
 
@@ -26,6 +26,7 @@ def project(tmp_path):
 def digest(project):
     _tree.cache_clear()
     _essence.cache_clear()
+    _imports.cache_clear()
     return code_digest(project / "script.py")
 
 
