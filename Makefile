@@ -56,7 +56,7 @@ verify: install ## Compare your own run with the published one
 
 publish: install ## Maintainer: put a finished experiment among the published ones (NOTE="on one H100")
 	$(BIN)/python tools/publish.py --configfile $(CONFIG) --note "$(NOTE)"
-	$(BIN)/python tools/readme.py
+	$(BIN)/python tools/experiments.py
 
 document: install ## Make config/README.md again from the schemas
 	$(BIN)/python tools/document_config.py

@@ -53,10 +53,10 @@ def resolved(config: str | Path, root: Path) -> dict:
 def selected(results: Path) -> list[str]:
     """The files that are published, relative to the experiment's folder."""
     tables = [f"tables/{path.name}" for path in sorted((results / "tables").glob("*.csv"))]
-    names = [name for name in tables if name not in LEFT_OUT] + ["claims.json", "claims.md"]
+    names = [name for name in tables if name not in LEFT_OUT] + ["claims.json", "claims.md", "explorer.json"]
     for svg in sorted((results / "figures").glob("*.svg")):
         suffix = ".png" if svg.stat().st_size > LARGE_SVG else ".svg"
-        names.append(f"figures/{svg.stem}{suffix}")
+        names += [f"figures/{svg.stem}{suffix}", f"figures/{svg.stem}.rst"]
     absent = [name for name in names if not (results / name).is_file()]
     if absent or not tables:
         raise DataError(f"{results}: {', '.join(absent) or 'tables'} missing; finish the run first")
@@ -121,7 +121,7 @@ def versions(root: Path) -> dict:
 def commit(root: Path) -> str | None:
     """The commit of the code, with `-dirty` where tracked files were changed since.
 
-    Published results, and the README that `tools/readme.py` fills from them, are what publishing changes.
+    Published results, and the README that `tools/experiments.py` fills from them, are what publishing changes.
     """
 
     def git(*command: str) -> str:
@@ -175,6 +175,8 @@ def publish(config: str | Path, note: str = "", root: Path = ROOT) -> Path:
         "experiment": experiment,
         "note": note,
         "models": len(cells),
+        # How to run it again.
+        "config": Path(os.path.relpath(config, root)).as_posix(),
         "configuration": content,
         "datasets": {name: registry[name] for name in sorted({cell["dataset"] for cell in cells} & registry.keys())},
         "claims": read_yaml(root / "config/claims.yaml"),

@@ -23,6 +23,8 @@ def make_site(published: Path, site: Path) -> list[str]:
     """
     entries = []
     for folder in sorted(path.parent for path in published.glob("*/manifest.json")):
+        if not (folder / "explorer.json").exists():
+            continue  # Published by the first edition, which had no page.
         claims, manifest = read_json(folder / "claims.json"), read_json(folder / "manifest.json")
         drawn = {path.stem: path for path in (folder / "figures").iterdir() if path.suffix in (".svg", ".png")}
         page = experiment_page(

@@ -97,7 +97,9 @@ def claim_controls(evidence: Evidence) -> Verdict:
         lowest = certified(bound, np.concatenate([gaussian[f"{kind}_se"] for kind in kinds]), LEVEL / len(bound))
         verdict = "supported" if lowest.max() <= tolerance else "refuted"
         measured = {"estimate": float(bound.max()), "low": float(lowest.max()), "high": np.nan}
-        parts.append({"part": "certified bound, control_gaussian", **measured, "threshold": tolerance, "verdict": verdict})
+        parts.append(
+            {"part": "certified bound, control_gaussian", **measured, "threshold": tolerance, "verdict": verdict}
+        )
         certified_size = f"; largest certified bound of the Gaussian control {number(float(bound.max()))} nat"
     worst = float(runs["value"].max())
     absent = CONTROLS - evidence.control_names

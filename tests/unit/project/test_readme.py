@@ -1,35 +1,40 @@
-"""The README's tables of verdicts are those of the published results, and its pictures are there."""
+"""The README: one screen to the point, its table made from the published results, its links there."""
 
 import re
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[3]
 sys.path.insert(0, str(ROOT / "tools"))
 
-from readme import claims_table, filled  # noqa: E402
+from experiments import main, pages  # noqa: E402
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def test_its_verdicts_are_the_published_ones():
-    assert "<!-- claims:mnist -->" in README
-    assert filled(README, ROOT / "results/published") == README
+    assert "<!-- experiments -->" in README
+    for path, text in pages(ROOT).items():
+        assert path.read_text(encoding="utf-8") == text, f"{path.name}: run tools/experiments.py"
 
 
-def test_a_changed_verdict_would_be_found():
-    assert filled(README.replace("**supported**", "**refuted**"), ROOT / "results/published") == README
+def test_a_changed_verdict_would_be_found(tmp_path):
+    (tmp_path / "results").symlink_to(ROOT / "results")
+    (tmp_path / "README.md").write_text(README)
+    assert main(check=True, root=tmp_path) == 0
+    (tmp_path / "README.md").write_text(README.replace("| supported: ", "| refuted: ", 1))
+    assert main(check=True, root=tmp_path) == 1
 
 
-def test_every_picture_and_page_that_it_names_is_there():
-    links = re.findall(r"\]\(([^)#]+)\)", README)
-    assert len(links) > 8
-    for link in links:
+def test_it_is_read_in_one_sitting():
+    words = re.sub(r"<!-- experiments -->.*?<!-- end -->", "", README, flags=re.S).split()
+    assert len(words) <= 700
+
+
+@pytest.mark.parametrize("page", ["README.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))])
+def test_every_picture_and_page_that_it_names_is_there(page):
+    for link in re.findall(r"\]\(([^)#\s]+)[^)]*\)", (ROOT / page).read_text(encoding="utf-8")):
         if "://" not in link:
-            assert (ROOT / link).exists(), link
-
-
-def test_numbers_are_rounded_and_absent_ones_are_dashes():
-    claim = {"id": "C", "statement": "S.", "verdict": "supported", "threshold": None, "runs": 0}
-    table = claims_table([{**claim, "estimate": 0.123456, "low": 0.1, "high": 0.2}])
-    assert "| C | S. | **supported** | 0.123 [0.1, 0.2] | – | exact |" in table
+            assert (ROOT / page).parent.joinpath(link).exists(), link
