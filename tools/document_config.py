@@ -20,6 +20,8 @@ INTRODUCTION = """\
 | --- | --- |
 | `config.yaml` | the default experiment: scikit-learn's digits, no download, a few minutes on two cores |
 | `mnist.yaml` | the replication on MNIST, laid over `config.yaml` |
+| `fashion_mnist.yaml`, `mnist_conv.yaml`, `fashion_mnist_conv.yaml` | the same on data and with an architecture not seen before |
+| `mnist_regauging.yaml` | ablations of re-gauging between epochs |
 | `datasets.yaml` | the data sets that a sweep may name, and your own |
 | `plotting.yaml` | how figures look; a change redraws figures and reruns nothing else |
 | `claims.yaml` | claims and thresholds, fixed before the sweep ran |
