@@ -9,7 +9,7 @@ import re
 import textwrap
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from snakemake.logging import ColorizingTextHandler, DefaultFormatter, logger
@@ -42,11 +42,14 @@ class Watched(DefaultFormatter):
 
     Args:
         handler: Whose messages they are.
+        dry_run: Whether nothing is run. Asked with every message, since Snakemake knows it after the first ones.
     """
 
-    def __init__(self, handler: ColorizingTextHandler) -> None:
+    def __init__(self, handler: ColorizingTextHandler, dry_run: Callable[[], bool] = lambda: False) -> None:
         super().__init__(handler.formatter.quiet, show_failed_logs=True)
         self.handler = handler
+        self.plain = handler.formatter
+        self.dry_run = dry_run
         self.planned: Counter[str] = Counter()
         self.started: dict[int, tuple[str, str, float]] = {}
         # Number of finished jobs and seconds that they took, by rule.
@@ -60,6 +63,9 @@ class Watched(DefaultFormatter):
         self.failed: dict[str, str] = {}
 
     def format(self, record: logging.LogRecord) -> str:
+        if self.dry_run():
+            self.handler.setFormatter(self.plain)
+            return self.plain.format(record)
         # Snakemake would set off each start by an empty line, unless the message before was a start too.
         self.handler.last_msg_was_job_info = True
         self.now = record.created
@@ -166,11 +172,11 @@ def log_lines(paths: Iterable[str]) -> list[str]:
 
 def watch(workflow) -> Watched | None:
     """Make the terminal's messages `Watched`; None where it is not the terminal of a run."""
-    if not workflow.is_main_process or workflow.dryrun or workflow.output_settings.verbose:
+    if not workflow.is_main_process or workflow.output_settings.verbose:
         return None
     for handler in logger.handlers:
         if isinstance(handler, ColorizingTextHandler) and type(handler.formatter) is DefaultFormatter:
-            handler.setFormatter(Watched(handler))
+            handler.setFormatter(Watched(handler, lambda: workflow.dryrun))
             return handler.formatter
     return None
 

@@ -116,6 +116,15 @@ def test_verdicts_fit_eighty_columns_whole():
     assert " ".join(line[21:] for line in lines[2:-1]).split() == size.split()
 
 
+def test_a_dry_run_keeps_snakemakes_own_words():
+    plain = DefaultFormatter()
+    handler = ColorizingTextHandler(formatter=plain)
+    handler.setFormatter(Watched(handler, dry_run=lambda: True))
+    stats = logging.makeLogRecord({"msg": "Job stats:\njob  count", "event": LogEvent.RUN_INFO, "stats": {"total": 1}})
+    assert handler.format(stats) == "Job stats:\njob  count"
+    assert handler.formatter is plain
+
+
 def lines_of(said: str, word: str) -> list[str]:
     return [line[17:] for line in said.splitlines() if clock(line) and line[9:].startswith(word)]
 
