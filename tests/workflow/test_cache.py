@@ -100,8 +100,8 @@ def test_an_edited_library_line_runs_exactly_the_rules_that_use_it(fresh, cache)
     output = cached_run(fresh, cache, target)
     assert made(output) == 1
     assert f"Put into the cache: {target}" in output
-    # The data, model, posteriors and moments of the control.
-    assert taken(output) == 4
+    # The data, model, posteriors and moments of the trained control, posteriors and moments of the made one.
+    assert taken(output) == 6
     # The second time it is in the cache too, beside what the line before the edit gave.
     shutil.rmtree(fresh.folder / "results")
     assert made(cached_run(fresh, cache, target)) == 0
