@@ -89,7 +89,7 @@ class Watched(DefaultFormatter):
         self.begin = self.now
         counts = [f"{n} {rule}" for rule, n in self.planned.most_common() if n > 1]
         singles = sum(n == 1 for n in self.planned.values())
-        counts += [f"{singles} single ones"] if counts and singles else []
+        counts += [f"{singles} of other rules"] if counts and singles else []
         of_which = f": {', '.join(counts)}" if counts else ""
         return textwrap.fill(f"{self.planned.total()} jobs{of_which}", WIDTH, break_on_hyphens=False)
 
@@ -117,7 +117,7 @@ class Watched(DefaultFormatter):
         done, total = self.finished.total(), self.planned.total() or msg["total"]
         parts = [lines.pop(), f"{done} of {total} ({int(100 * done / total)}%)"]
         left = self.time_left()
-        if left:
+        if left >= 1:
             parts.append(f"about {duration(left)} left")
         return "\n".join([*lines, " · ".join(parts)])
 
@@ -157,14 +157,14 @@ class Watched(DefaultFormatter):
 
 
 def log_lines(paths: Iterable[str]) -> list[str]:
-    """The logs of a failed job; of an input's fault, which ends with `error: …`, that line without the traceback."""
+    """The logs of a failed job; of one that ends with `error: …` (the input's fault) or Ctrl-C, that line alone."""
     lines = []
     for path in paths:
         try:
             said = Path(path).read_text(encoding="utf-8", errors="backslashreplace").splitlines()
         except OSError as error:
             said = [f"cannot be read: {error.strerror}"]
-        if said and said[-1].startswith("error: "):
+        if said and said[-1].startswith(("error: ", "KeyboardInterrupt")):
             said = said[-1:]
         lines += [f"  | {for_terminal(line, LONGEST_MESSAGE)}" for line in said]
     return lines

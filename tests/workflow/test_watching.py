@@ -102,6 +102,8 @@ def test_a_log_is_shown_whole_unless_it_ends_with_what_is_to_be_mended(tmp_path)
     assert log_lines([str(log)]) == ["  | Traceback", "  |   line", "  | ZeroDivisionError: \\x1b[2Jno"]
     log.write_text("Traceback\n  line\nerror: data.npz: is empty\n")
     assert log_lines([str(log)]) == ["  | error: data.npz: is empty"]
+    log.write_text("Traceback\n  line\nKeyboardInterrupt\n")
+    assert log_lines([str(log)]) == ["  | KeyboardInterrupt"]
     assert log_lines([str(tmp_path / "none.log")]) == ["  | cannot be read: No such file or directory"]
 
 
