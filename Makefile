@@ -12,7 +12,7 @@ export OPENBLAS_NUM_THREADS := 1
 export PATH := $(abspath $(BIN)):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev reproduce resume report site verify publish document test test-slurm test-faults test-processors test-ledger test-fuzz benchmark format lock clean
+.PHONY: help install install-dev reproduce resume report audit site verify publish document test test-slurm test-faults test-processors test-ledger test-fuzz benchmark format lock clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -45,6 +45,10 @@ report: install ## The page of an experiment that has run (index.html), and Snak
 	@$(BIN)/python tools/check_config.py $(CONFIG)
 	$(BIN)/snakemake results/$(EXPERIMENT)/index.html --cores $(CORES) --configfile $(CONFIG)
 	$(BIN)/snakemake --cores $(CORES) --configfile $(CONFIG) --report results/$(EXPERIMENT)/report.html
+
+audit: install ## Audit a VAE of your own: make audit FILE=posteriors.npz (ARGS="--html audit.html")
+	@test -n "$(FILE)" || { echo 'error: no file is named; make audit FILE=posteriors.npz'; exit 1; }
+	@PYTHONPATH=scripts $(BIN)/python -m aggregated_posterior audit "$(FILE)" $(ARGS)
 
 site: install ## The pages of all published experiments, into site/, ready for a static host
 	$(BIN)/python tools/site.py

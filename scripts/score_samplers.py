@@ -8,6 +8,7 @@ from aggregated_posterior.generation.judge import load_judge
 from aggregated_posterior.generation.ladder import Splits, image_decoder, score_ladder
 from aggregated_posterior.model.training import prepare_process
 from aggregated_posterior.model.vae import load_vae
+from aggregated_posterior.pipeline.progress import Progress, label_of_file
 from aggregated_posterior.pipeline.scripting import script_log
 from aggregated_posterior.posterior.splits import load_posteriors
 from aggregated_posterior.storage import read_arrays, write_arrays, write_table
@@ -42,7 +43,10 @@ def score_samplers(
     splits = Splits(arrays["images_train"], arrays["images_test"], metadata["maximum"], q.train, q.test)
     loaded = {header["seed"]: judge for judge, header in map(load_judge, judges)}
     decoder = image_decoder(load_vae(vae)[0])
-    rows, images_kept = score_ladder(decoder, splits, loaded, images, components, neighbours, plate_size, draws, seed)
+    progress = Progress(label_of_file("score_samplers", vae), "draw")
+    rows, images_kept = score_ladder(
+        decoder, splits, loaded, images, components, neighbours, plate_size, draws, seed, on_draw=progress
+    )
     write_table(scores, pd.DataFrame(rows))
     write_arrays(plates, images_kept)
 

@@ -5,6 +5,7 @@ import sys
 from aggregated_posterior.generation.judge import accuracy, save_judge
 from aggregated_posterior.generation.judge import train_judge as fit_judge
 from aggregated_posterior.model.training import prepare_process
+from aggregated_posterior.pipeline.progress import Progress, label_of_file
 from aggregated_posterior.pipeline.scripting import script_log
 from aggregated_posterior.storage import DataError, read_arrays
 
@@ -25,6 +26,7 @@ def train_judge(data: str, judge: str, seed: int, epochs: int = 20, minimum_accu
     prepare_process()
     arrays, metadata = read_arrays(data, ["images_train", "images_test", "labels_train", "labels_test"])
     maximum = metadata["maximum"]
+    progress = Progress(label_of_file("train_judge", judge), "epoch")
     trained = fit_judge(
         arrays["images_train"],
         arrays["labels_train"],
@@ -33,7 +35,7 @@ def train_judge(data: str, judge: str, seed: int, epochs: int = 20, minimum_accu
         metadata["classes"],
         seed,
         epochs,
-        on_epoch=lambda epoch, loss: print(f"epoch {epoch}/{epochs}: loss {loss:.4f} nats", file=sys.stderr),
+        on_epoch=lambda epoch, loss: progress(epoch, epochs, f"loss {loss:.4f} nats"),
     )
     share = accuracy(trained, arrays["images_test"], arrays["labels_test"], maximum)
     print(f"{metadata['dataset']}: judge {seed} has test accuracy {share:.4f}", file=sys.stderr)

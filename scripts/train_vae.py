@@ -3,11 +3,11 @@
 from pathlib import Path
 
 import pandas as pd
-from tqdm import tqdm
 
 from aggregated_posterior import numerics
 from aggregated_posterior.model.training import HISTORY_COLUMNS, TrainingSettings, prepare_process, train
 from aggregated_posterior.model.vae import save_vae
+from aggregated_posterior.pipeline.progress import Progress, label_of_file
 from aggregated_posterior.pipeline.scripting import script_log
 from aggregated_posterior.storage import read_arrays, write_table
 
@@ -17,20 +17,17 @@ def train_vae(data: str, vae: str, history: str, settings: dict, device: str) ->
     prepare_process()
     arrays, metadata = read_arrays(data, ["images_train"])
     checkpoint = Path(vae).with_name("checkpoint.safetensors")
-    with tqdm(total=settings["epochs"], unit="epoch", mininterval=5) as bar:
-
-        def show(row: dict[str, float]) -> None:
-            bar.set_postfix(reconstruction=f"{row['reconstruction']:.2f}", kl=f"{row['kl']:.2f}", refresh=False)
-            bar.update()
-
-        model, rows = train(
-            arrays["images_train"],
-            metadata["maximum"],
-            TrainingSettings(**settings),
-            device=device,
-            checkpoint=checkpoint,
-            on_epoch=show,
-        )
+    progress = Progress(label_of_file("train_vae", vae), "epoch")
+    model, rows = train(
+        arrays["images_train"],
+        metadata["maximum"],
+        TrainingSettings(**settings),
+        device=device,
+        checkpoint=checkpoint,
+        on_epoch=lambda row: progress(
+            row["epoch"], settings["epochs"], f"reconstruction {row['reconstruction']:.1f}, kl {row['kl']:.1f} nats"
+        ),
+    )
     write_table(history, pd.DataFrame(rows, columns=HISTORY_COLUMNS))
     run = {"device": device, "precision": "float32", "deterministic": True, "threads": 1}
     run["numerics"] = numerics.describe()

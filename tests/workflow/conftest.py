@@ -23,6 +23,8 @@ class Project:
     """One copy of the project, and Snakemake in it."""
 
     folder: Path
+    # What its run to the end printed, if there was one.
+    said: str = ""
 
     @property
     def cache(self) -> Path:
@@ -97,7 +99,8 @@ def finish(tmp_path_factory) -> Project:
     """Run the tiny experiment once a session, whichever test folder asks for it."""
     if not FINISHED:
         project = copy_project(tmp_path_factory.mktemp("finished") / "project")
-        project.run("--cores", "2", "--configfile", TINY, "--cache", SNAKEMAKE_OUTPUT_CACHE=str(project.cache))
+        done = project.run("--cores", "2", "--configfile", TINY, "--cache", SNAKEMAKE_OUTPUT_CACHE=str(project.cache))
+        project.said = done.stdout + done.stderr
         FINISHED.append(project)
     return FINISHED[0]
 

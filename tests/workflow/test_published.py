@@ -64,7 +64,7 @@ def test_a_published_run_agrees_with_itself_until_a_number_is_changed(clone, too
     project.run(*VERIFY)
     page = project.folder / "results/tiny/verification.md"
     assert "Result: identical\n" in page.read_text()
-    assert page.read_text().splitlines()[2].startswith("Your run agrees: all 3 models have the published bytes")
+    assert page.read_text().splitlines()[2].startswith("Your run agrees: all 4 models have the published bytes")
 
     table = folder / "tables/moments.csv"
     old = re.search(r"^tiny,digits.*$", table.read_text(), re.M).group(0)

@@ -26,9 +26,11 @@ from aggregated_posterior.pipeline.schemas import (
 from aggregated_posterior.storage import DataError
 from snakemake.logging import logger
 from verified_cache import use_verified_cache
+from watching import say_failures, say_verdicts, watch
 
 # Before the first rule. Does nothing without --cache.
 use_verified_cache(workflow)
+WATCHED = watch(workflow)
 
 SCHEMAS = WORKFLOW / "schemas"
 

@@ -16,7 +16,6 @@ test images' share too.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Protocol
@@ -248,7 +247,7 @@ def score_ladder(
     plate_size: int = 10,
     draws: int | None = None,
     seed: int = 0,
-    progress: bool = True,
+    on_draw: Callable[[int, int], Any] = lambda done, total: None,
 ) -> tuple[list[dict[str, Any]], dict[str, np.ndarray]]:
     """Draw images by every rung and score them against test images.
 
@@ -263,7 +262,7 @@ def score_ladder(
         plate_size: Images of each rung that are returned.
         draws: Draws of each rung over which scores are averaged; None chooses by the number of images.
         seed: Seed of everything drawn.
-        progress: Show which rung is being scored.
+        on_draw: Called after each draw of a rung with how many are scored and how many there are in all.
 
     Returns:
         One row per judge and sampler (judge, sampler, n, draws, frechet, frechet_se, kid, kid_se, precision, recall,
@@ -273,8 +272,6 @@ def score_ladder(
     Raises:
         DataError: More images are asked for than there are test images, or a measure cannot be taken.
     """
-    from tqdm import tqdm
-
     available = len(splits.images_test)
     if images is not None and images > available:
         raise DataError(f"images is {images} but there are {available} test images; lower it, or use null for all")
@@ -299,7 +296,7 @@ def score_ladder(
     found: dict[tuple[Any, str], list[dict[str, float]]] = {}
     drawn = draw_rungs(decoder, splits, halves, components, draws, seed)
     total = draws * (len(components) + 14) + 1
-    for sampler, folds in tqdm(drawn, total=total, unit="draw", file=sys.stderr, mininterval=5, disable=not progress):
+    for number, (sampler, folds) in enumerate(drawn, start=1):
         if sampler not in plates:
             plates[sampler] = np.round(np.clip(folds[0][:plate_size], 0, 1) * 255).astype(np.uint8).reshape(-1, *shape)
         copy_rate = copies.rate(np.concatenate(folds)[:COPY_IMAGES])
@@ -314,6 +311,7 @@ def score_ladder(
                 mean[key] = float(np.hypot(*(score[key] for score in scores)) / 2)
             row = {"n": sum(map(len, folds)), **mean, "copy_rate": copy_rate}
             found.setdefault((name, sampler), []).append(row)
+        on_draw(number, total)
     rows = [{"judge": name, "sampler": sampler, **_over_draws(scores)} for (name, sampler), scores in found.items()]
     # A stable sort: within a judge the rungs keep their order.
     return sorted(rows, key=lambda row: list(judges).index(row["judge"])), plates
@@ -358,8 +356,9 @@ def ladder(
             is trained on them. None compares by principal components of the values.
         judges: Judges of your own, by name, in place of that.
         components: Numbers of components K of the mixtures.
-        images, draws, seed, progress: See `score_ladder`.
+        images, draws, seed: See `score_ladder`.
         judge_epochs: Passes over the training images for a judge.
+        progress: Show on standard error how far it is.
 
     Returns:
         One row per judge and sampler; the columns are those of `score_ladder`.
@@ -368,6 +367,7 @@ def ladder(
         DataError: Posteriors and images do not go together, or the decoder gives something else than these images.
     """
     import pandas as pd
+    from tqdm import tqdm
 
     if posteriors.test is None:
         raise DataError("the ladder needs held-out posteriors and their images; split them, or use hold_out")
@@ -384,7 +384,13 @@ def ladder(
     elif judges is None:
         labels = np.asarray(labels)
         judges = {"judge": train_judge(train, labels, train.shape[1:], 1.0, int(labels.max()) + 1, seed, judge_epochs)}
-    rows, _ = score_ladder(decoder, splits, judges, images, components, draws=draws, seed=seed, progress=progress)
+    with tqdm(unit="draw", mininterval=5, disable=not progress) as bar:
+
+        def show(done: int, total: int) -> None:
+            bar.total = total
+            bar.update()
+
+        rows, _ = score_ladder(decoder, splits, judges, images, components, draws=draws, seed=seed, on_draw=show)
     return pd.DataFrame(rows)
 
 

@@ -102,7 +102,7 @@ def test_errors_of_one_draw_and_of_many_agree(monkeypatch):
     judges = {"pixels": PixelFeatures(points[:2000])}
 
     def prior(draws: int, seed: int) -> dict[str, float]:
-        rows, _ = score_ladder(identity, splits, judges, None, [], draws=draws, seed=seed, progress=False)
+        rows, _ = score_ladder(identity, splits, judges, None, [], draws=draws, seed=seed)
         return next(row for row in rows if row["sampler"] == "prior")
 
     many, one = prior(40, 0), [prior(1, seed) for seed in range(1, 6)]
