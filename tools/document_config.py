@@ -20,7 +20,7 @@ INTRODUCTION = """\
 | --- | --- |
 | `config.yaml` | the default experiment: scikit-learn's digits, no download, a few minutes on two cores |
 | `mnist.yaml` | the replication on MNIST, laid over `config.yaml` |
-| `fashion_mnist.yaml`, `mnist_conv.yaml`, `fashion_mnist_conv.yaml` | the same on data and with an architecture not seen before |
+| `fashion_mnist.yaml`, `*_conv.yaml` | the same on data, and with an architecture, that had not been seen before |
 | `mnist_regauging.yaml` | ablations of re-gauging between epochs |
 | `datasets.yaml` | the data sets that a sweep may name, and your own |
 | `plotting.yaml` | how figures look; a change redraws figures and reruns nothing else |

@@ -71,6 +71,7 @@ def experiment_page(
         # "</" would end the script element that holds the document, and "<!--" would let it go on past its end.
         data=json.dumps(data, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c"),
         maps=data["maps"],
+        cells=sweep["cells"],
     )
 
 
@@ -122,6 +123,8 @@ def sweep_content(samplers: pd.DataFrame, moments: pd.DataFrame) -> dict[str, An
     Args:
         samplers, moments: The experiment's tables.
     """
+    if samplers.empty:  # posteriors from elsewhere, without a decoder or images
+        return {"cells": []}
     rungs = shown_rungs(list(samplers["sampler"].unique()))
     keys = ["dataset", "architecture", "latent_dim", "kl_weight"]
     cells = []
