@@ -36,7 +36,7 @@ def test_from_a_file_to_figures_and_verdicts(fresh):
     assert row.loc[1, "kurtosis"] == pytest.approx(3, abs=1e-9)
     assert row["active"].tolist() == [True, False]
     assert set(moments["architecture"]) == {"external"}
-    assert len(list((results / "figures").glob("*.svg"))) == 11
+    assert len(list((results / "figures").glob("*.svg"))) == 12
     verdicts = {claim["id"]: claim["verdict"] for claim in json.loads((results / "claims.json").read_text())}
     assert verdicts["C0"] == "supported"
     assert fresh.plan() == {}

@@ -143,4 +143,5 @@ def page(table: pd.DataFrame) -> str:
     row = "<tr>{}</tr>".format
     head = row("".join(f"<th>{for_html(name)}</th>" for name in table.columns))
     body = (row("".join(f"<td>{for_html(cell)}</td>" for cell in cells)) for cells in table.to_numpy())
-    return f"<!doctype html><meta charset='utf-8'>{style}<table><thead>{head}</thead><tbody>{''.join(body)}</tbody></table>\n"
+    rows = f"<thead>{head}</thead><tbody>{''.join(body)}</tbody>"
+    return f"<!doctype html><meta charset='utf-8'>{style}<table>{rows}</table>\n"
