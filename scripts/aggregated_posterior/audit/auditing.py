@@ -54,7 +54,9 @@ LABEL_ROWS = 200_000
 # Outliers that are named one by one.
 OUTLIERS_NAMED = 5
 # An audit says what a better sampler would buy; `fit` looks more closely.
-QUICK = Effort(fit_points=10_000, test_points=2000, largest_draws=4e6, largest_step=2e9, few=5, patience=1)
+QUICK = Effort(
+    fit_points=10_000, test_points=2000, largest_draws=4e6, largest_step=2e9, smallest_gain=5e-3, few=5, patience=1
+)
 TERMS = {
     "term_means": "shape of the means",
     "term_covariance": "spread tied to position",
@@ -204,7 +206,7 @@ def audit_posteriors(
     posteriors: Posteriors,
     *,
     active_threshold: float = 0.05,
-    points: int = 2000,
+    points: int = 1000,
     gmm_components: int = 30,
     fit_points: int = QUICK.fit_points,
     prior: Any = None,

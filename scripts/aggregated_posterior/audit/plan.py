@@ -55,7 +55,7 @@ class Plan:
         return f"{', '.join(parts)}; about {duration(self.seconds)} on one core"
 
 
-def plan_audit(posteriors: Posteriors, points: int = 2000, fit_points: int = 20_000) -> Plan:
+def plan_audit(posteriors: Posteriors, points: int = 1000, fit_points: int = 10_000) -> Plan:
     """Decide from the size of the train half, and from the kind of its posteriors."""
     q = posteriors.train
     n, d = q.n, q.latent_dim

@@ -193,6 +193,7 @@ class Effort:
         largest_draws: Numbers in one set of draws: fewer draws than the above in very many dimensions.
         largest_step: Multiplications of one E-step, points · K · a² (full) or · a (diagonal), beyond which a candidate
             is left out, because it would take minutes.
+        smallest_gain: Nats per point that a step of expectation maximisation must bring, or it is the last one.
         few: Components up to which a mixture has several starts.
         patience: Sizes of mixture in a row that may fail to improve before larger ones are given up.
     """
@@ -202,6 +203,7 @@ class Effort:
     test_points: int = 10_000
     largest_draws: float = 5e7
     largest_step: float = 5e10
+    smallest_gain: float = 2e-3
     few: int = 20
     patience: int = 2
 
@@ -358,7 +360,7 @@ def compare_samplers(
                 # Whether EM has converged matters less here than elsewhere: held-out rows judge what it came to.
                 mixture = fit_normal_mixture(
                     points, k, stream(seed, "sampler", covariance, k), "diag" if covariance == "diagonal" else "full",
-                    iterations=60, smallest_gain=2e-3, starts=STARTS if k <= effort.few else 1, must_converge=False,
+                    iterations=60, smallest_gain=effort.smallest_gain, starts=STARTS if k <= effort.few else 1, must_converge=False,
                 )  # fmt: skip
                 table.append(row(_law(name, canonical, active, mixture), covariance, 2 * d + k * (1 + a + size) - 1))
                 gain = table[-1]["gain"]

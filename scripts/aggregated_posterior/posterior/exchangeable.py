@@ -53,9 +53,6 @@ def same_rows(q: AggregatedPosterior, seed: int = 0) -> np.ndarray:
 
     Rows are sorted along a random direction, where copies are neighbours, and neighbours are compared in full.
     """
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
     mean = np.asarray(q.mean, dtype=np.float64)
     centre, spread = mean.mean(axis=0), np.sqrt(mean.var(axis=0) + np.mean(q.variance, axis=0, dtype=np.float64))
     spread = np.where(spread > 0, spread, 1.0)
@@ -75,6 +72,11 @@ def same_rows(q: AggregatedPosterior, seed: int = 0) -> np.ndarray:
             same &= (np.abs(width[a] - width[b]) <= 10 * SAME * np.minimum(width[a], width[b])).all(axis=1)
             pairs.append(np.stack([a[same], b[same]]))
     a, b = np.concatenate(pairs, axis=1) if pairs else np.empty((2, 0), np.int64)
+    if not len(a):
+        return np.arange(q.n)
+    from scipy.sparse import coo_array  # here, because few inputs need it
+    from scipy.sparse.csgraph import connected_components
+
     graph = coo_array((np.ones(len(a), bool), (a, b)), shape=(q.n, q.n))
     return connected_components(graph, directed=False)[1]
 

@@ -268,7 +268,7 @@ class Portrait:
     @property
     def held_out_densities(self) -> tuple[Draws, np.ndarray, np.ndarray]:
         """Canonical draws of the held-out split, and ln Q_train and ln Q_test there (canonical volume, nats)."""
-        return self._draws_test, self._log_train[2], self._log_test
+        return self._draws_test, self._log_train, self._log_test
 
     def log_prior(self, form: str, z: np.ndarray) -> np.ndarray:
         """ln p of the form, as a density over the canonical space, at canonical points z (M, d), nats."""
@@ -283,17 +283,16 @@ class Portrait:
         return balanced_draws(self.test_canonical.q, self.points, stream(self.seed, "bracket"))
 
     @cached_property
-    def _log_train(self) -> tuple[Draws, np.ndarray, np.ndarray]:
-        """Draws of Q_train, and ln Q_train there and at `_draws_test` (in one pass over all rows)."""
+    def _draws_train(self) -> tuple[Draws, np.ndarray]:
+        """Draws of Q_train, and ln Q_train there."""
         q = self.train_canonical.q
         draws = balanced_draws(q, self.points, stream(self.seed, "mutual information"))
-        points = [draws.z] if self.test is None else [draws.z, self._draws_test.z]
-        values = q.log_density(np.concatenate(points))
-        return draws, values[: len(draws.z)], values[len(draws.z) :]
+        return draws, q.log_density(draws.z)
 
-    @property
-    def _draws_train(self) -> tuple[Draws, np.ndarray]:
-        return self._log_train[:2]
+    @cached_property
+    def _log_train(self) -> np.ndarray:
+        """ln Q_train at the draws of Q_test."""
+        return self.train_canonical.q.log_density(self._draws_test.z)
 
     @cached_property
     def _certified(self) -> tuple[Draws, np.ndarray]:
