@@ -3,8 +3,8 @@
 import sys
 
 from aggregated_posterior.pipeline.scripting import script_log
+from aggregated_posterior.posterior.exchangeable import hold_out
 from aggregated_posterior.posterior.foreign_files import read_posteriors
-from aggregated_posterior.posterior.splits import hold_out
 from aggregated_posterior.storage import DataError, write_arrays
 
 

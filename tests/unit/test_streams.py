@@ -103,8 +103,8 @@ def test_an_audit_of_data_made_with_the_same_seed_is_right(user, seed):
 
 @pytest.mark.parametrize("user", USERS)
 def test_a_split_does_not_depend_on_how_the_rows_were_drawn(user):
+    from aggregated_posterior.posterior.exchangeable import hold_out
     from aggregated_posterior.posterior.foreign_files import posteriors_from_arrays
-    from aggregated_posterior.posterior.splits import hold_out
 
     mean = USERS[user](0, (1000, 2))
     held = hold_out(posteriors_from_arrays({"mean": mean, "variance": np.ones_like(mean)}), 0).test

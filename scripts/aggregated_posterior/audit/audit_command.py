@@ -63,7 +63,7 @@ def add_arguments(audit: argparse.ArgumentParser) -> None:
     how = audit.add_argument_group("how to audit")
     how.add_argument("--prior", metavar="FILE", help="a prior of your own: draws, or means, variances and weights")
     how.add_argument("--active-threshold", type=float, default=0.05, metavar="NATS", help="default: 0.05")
-    how.add_argument("--points", type=int, default=2000, metavar="N", help="draws where ln Q is evaluated (2000)")
+    how.add_argument("--points", type=int, default=1000, metavar="N", help="draws where ln Q is evaluated (1000)")
     how.add_argument("--gmm-components", type=int, default=30, metavar="K", help="most components that are tried (30)")
     how.add_argument("--seed", type=int, default=0, help="of every draw (0)")
 

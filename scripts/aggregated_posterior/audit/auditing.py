@@ -21,23 +21,23 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..generation.chosen_sampler import FittedSampler, choose_sampler
+from ..generation.chosen_sampler import COMPONENTS, Comparison, Effort, FittedSampler, choose_sampler
 from ..posterior.containers import as_array
-from ..posterior.exchangeable import Split, is_discrete, same_rows, split_groups
+from ..posterior.exchangeable import group_rows, is_discrete, split_rows
 from ..posterior.foreign_files import ALIASES, Layout, Reading, meaning, posteriors_from_arrays, read_levels
-from ..posterior.gauge import Canonical, slack_of
+from ..posterior.gauge import Canonical
 from ..posterior.labels import as_labels, is_missing, label_columns
 from ..posterior.mixture import AggregatedPosterior, Moments
-from ..posterior.other_laws import Codes, FullCovariance, StreamedPosterior, take_rows
-from ..posterior.splits import Posteriors, active_dimensions
+from ..posterior.other_laws import Codes, FullCovariance, StreamedPosterior
+from ..posterior.outliers import Outlier, without_outliers
+from ..posterior.splits import Posteriors, some_rows
 from ..statistics.marginals import Distances, Marginals
-from ..statistics.uncertainty import kurtosis_se, normal_interval
+from ..statistics.portrait import Law, Portrait
+from ..statistics.uncertainty import normal_interval
 from ..storage import DataError
-from ..streams import stream
 from .codes import distances_of_codes
 from .findings import advice, explain, judge
 from .joint_law import JointLaw, measure_joint_law, measure_scale
-from .outliers import Outlier, find_outliers
 from .own_prior import as_prior
 from .plan import Plan, plan_audit
 
@@ -53,6 +53,10 @@ ACTIVE_VARIANCE = 0.01
 LABEL_ROWS = 200_000
 # Outliers that are named one by one.
 OUTLIERS_NAMED = 5
+# An audit says what a better sampler would buy; `fit` looks more closely.
+QUICK = Effort(
+    fit_points=10_000, test_points=2000, largest_draws=4e6, largest_step=2e9, smallest_gain=5e-3, few=5, patience=1
+)
 TERMS = {
     "term_means": "shape of the means",
     "term_covariance": "spread tied to position",
@@ -80,7 +84,8 @@ class Audit:
     divergence: the estimators behind it, one row per form (raw, canonical); see `statistics.divergence`.
     summary: numbers for the whole model. findings, advice, warnings: sentences.
     canonical: the free shift and scale per dimension, fitted on the training rows. plan: what was done, and what not.
-    posteriors: what was audited, without the outliers that are named in `summary`.
+    posteriors: what was audited, without the outliers that are named in `summary`. comparison: the candidates
+    themselves; None where nothing could be held out or the joint law was left out.
     """
 
     verdict: str
@@ -96,10 +101,17 @@ class Audit:
     canonical: Canonical
     plan: Plan
     posteriors: Posteriors
+    comparison: Comparison | None
 
     def sampler(self, **settings: Any) -> FittedSampler:
-        """The best sampler for these posteriors, chosen on held-out rows; `settings` are those of `choose_sampler`."""
-        return choose_sampler(self.posteriors, **settings)
+        """The advised sampler, as fitted for the audit; with `settings` of `choose_sampler` a new and closer choice.
+
+        Raises:
+            DataError: There is none because too few rows could be held out.
+        """
+        if settings or self.comparison is None:
+            return choose_sampler(self.posteriors, **settings)
+        return self.comparison.sampler
 
     def to_dict(self) -> dict[str, Any]:
         """Everything as JSON builtins."""
@@ -194,9 +206,9 @@ def audit_posteriors(
     posteriors: Posteriors,
     *,
     active_threshold: float = 0.05,
-    points: int = 2000,
+    points: int = 1000,
     gmm_components: int = 30,
-    fit_points: int = 20_000,
+    fit_points: int = QUICK.fit_points,
     prior: Any = None,
     seed: int = 0,
     progress: Callable[[str], None] = lambda stage: None,
@@ -225,34 +237,62 @@ def audit_posteriors(
     warnings = list(posteriors.warnings)
     progress("outliers")
     posteriors, outliers = _without_outliers(posteriors)
-    warnings += _on_outliers(outliers)
+    warnings += _on_outliers(outliers, isinstance(posteriors.train, StreamedPosterior))
     train = posteriors.train
-    progress("moments")
-    moments, kl = train.moments(), train.kl()
-    canonical = posteriors.canonical(moments)
-    active = active_dimensions(kl, active_threshold)
-    if isinstance(train, Codes):
-        active = moments.variance_of_means > ACTIVE_VARIANCE
-    elif isinstance(train, FullCovariance) and train.joint_kl() - kl.sum() > active_threshold:
-        active = np.ones_like(active)  # what single dimensions do not show lies in their correlation
     progress("rows that repeat")
-    sample = _sample(posteriors, plan.joint_rows, seed)
-    split, found = split_groups(sample, seed)
+    streamed = isinstance(train, StreamedPosterior)
+    sample = some_rows(posteriors, plan.joint_rows, seed)
+    looked_at = sample if streamed else posteriors
+    *groups, found = group_rows(looked_at, seed)
     warnings += found
+    grouped = replace(looked_at, groups_train=groups[0], groups_test=groups[1])
+    sample = grouped if streamed else some_rows(grouped, plan.joint_rows, seed)
+    split = split_rows(sample, sample.groups_train, sample.groups_test, seed)
+    train_groups = split.groups_train
+    if split.train is not sample.train:  # some of the training rows are held out
+        train_groups = np.concatenate([train_groups, split.groups_test])
+    log_n = float(np.log(len(np.unique(train_groups))))
+    progress("moments")
+    settings = {"active_threshold": active_threshold, "points": plan.points, "seed": seed}
+    of_errors = posteriors if streamed else grouped
+    whole = Portrait(
+        posteriors,
+        groups_train=_dependent(of_errors.groups_train),
+        groups_test=_dependent(of_errors.groups_test),
+        **settings,
+    )
+    canonical, active = whole.canonical, whole.active
+    if isinstance(train, Codes):
+        active = whole.train.moments.variance_of_means > ACTIVE_VARIANCE
+    elif isinstance(train, FullCovariance) and train.joint_kl() - whole.train.kl.sum() > active_threshold:
+        active = np.ones_like(active)  # what single dimensions do not show lies in their correlation
+
+    def portrait_of(part: Posteriors) -> Portrait:
+        """Of some rows, in the canonical form of all; nothing is computed twice where they are all the rows."""
+        same = part.train is train and part.test is posteriors.test
+        return whole if same else Portrait(part, canonical=canonical, **settings)
+
     progress("marginals")
-    some = _sample(replace(posteriors, test=None, labels_test=None, groups_test=None), plan.marginal_rows, seed)
-    marginals, distances = _distances(some.train, canonical)
-    parts = [_dimensions("train", posteriors, moments, kl, distances, canonical, active, seed)]
+    in_sample = portrait_of(sample)
+    shown = in_sample
+    if plan.marginal_rows != plan.joint_rows:
+        shown = portrait_of(some_rows(posteriors, plan.marginal_rows, seed))
+    marginals, distances = _distances(shown.train_canonical)
+    parts = [_dimensions("train", posteriors, whole.train, distances, canonical, active, seed)]
     if posteriors.test is not None:
-        test = posteriors.test
-        _, distances = _distances(_shorter(test, plan.marginal_rows, seed), canonical)
-        parts.append(_dimensions("test", posteriors, test.moments(), test.kl(), distances, canonical, active, seed))
+        _, distances = _distances(shown.test_canonical)
+        parts.append(_dimensions("test", posteriors, whole.test, distances, canonical, active, seed))
     dimensions = pd.concat(parts, ignore_index=True)
     progress("joint law")
     if plan.joint:
-        law = measure_joint_law(split, plan, active, gmm_components, fit_points, own_prior, seed)
+        halves = in_sample
+        if split.train is not sample.train or split.test is not sample.test:
+            halves = Portrait(Posteriors(split.train, split.test), **settings)
+        effort = replace(QUICK, components=_components(gmm_components), fit_points=fit_points)
+        law = measure_joint_law(in_sample, halves, split, effort, active_threshold, own_prior, log_n, seed)
     else:
         law = measure_scale(split)
+    moments, kl = whole.train.moments, whole.train.kl
     mismatch = _mismatch(dimensions[dimensions["split"] == "train"], law, plan)
     named = dict(zip(("scale", "shape", "dependence", "total"), mismatch["nats"], strict=True))
     summary = {
@@ -262,8 +302,8 @@ def audit_posteriors(
         "active_dimensions": int(active.sum()),
         "active_threshold": active_threshold,
         "mean_kl": train.joint_kl() if isinstance(train, FullCovariance) else float(kl.sum()),
-        "log_n": float(np.log(len(np.unique(split.groups_train)))),
-        "groups": _count_groups(split),
+        "log_n": log_n,
+        "groups": sum(len(np.unique(part)) for part in (split.groups_train, split.groups_test) if part is not None),
         "discrete": split.discrete,
         "certified": law.certified_raw,
         "gauge_slack": float(canonical.slack.sum()),
@@ -298,6 +338,7 @@ def audit_posteriors(
         canonical=canonical,
         plan=plan,
         posteriors=posteriors,
+        comparison=law.comparison,
     )
 
 
@@ -327,80 +368,62 @@ def label_share(q: AggregatedPosterior, moments: Moments, labels: np.ndarray) ->
     return name, (sums**2 / sizes).sum(axis=0) / len(mean) / moments.variance
 
 
-def _count_groups(split: Split) -> int:
-    """Independent groups of rows that the joint law looked at, held out or not."""
-    return len(np.unique(split.groups_train)) + (0 if split.groups_test is None else len(np.unique(split.groups_test)))
+def _components(most: int) -> tuple[int, ...]:
+    """Numbers of components that are tried up to the largest one."""
+    return tuple(k for k in sorted({*COMPONENTS, most}) if 1 < k <= most)
+
+
+def _dependent(groups: np.ndarray | None) -> np.ndarray | None:
+    """The groups where there are any: None where every row stands for itself, or rows are the atoms of a whole law."""
+    return None if groups is None or is_discrete(groups) or len(np.unique(groups)) == len(groups) else groups
 
 
 def _without_outliers(posteriors: Posteriors) -> tuple[Posteriors, list[Outlier]]:
     """The posteriors without rows that decide a variance by themselves, in either half, and those rows' entries."""
-    found = find_outliers(posteriors.train)
-    if not found or isinstance(posteriors.train, StreamedPosterior):
-        return posteriors, found
-    kept = np.ones(posteriors.train.n, bool)
-    kept[[outlier.row for outlier in found]] = False
-    labels, groups = posteriors.labels_train, posteriors.groups_train
-    return replace(
-        posteriors,
-        train=take_rows(posteriors.train, kept),
-        labels_train=None if labels is None else labels[kept],
-        groups_train=None if groups is None else groups[kept],
-    ), found
+    changes: dict[str, Any] = {}
+    found: list[Outlier] = []
+    for half in ("train", "test"):
+        q = getattr(posteriors, half)
+        if q is None:
+            continue
+        q, kept, of_half = without_outliers(q)
+        found += [replace(outlier, half=half) for outlier in of_half]
+        if kept.all():
+            continue
+        changes[half] = q
+        for what in ("labels", "groups"):
+            values = getattr(posteriors, f"{what}_{half}")
+            changes[f"{what}_{half}"] = None if values is None else values[kept]
+    return replace(posteriors, **changes) if changes else posteriors, found
 
 
-def _on_outliers(outliers: list[Outlier]) -> list[str]:
+def _on_outliers(outliers: list[Outlier], streamed: bool) -> list[str]:
     if not outliers:
         return []
     named = "; ".join(outlier.sentence() for outlier in outliers[:OUTLIERS_NAMED])
-    rows = len({outlier.row for outlier in outliers})
+    rows = len({(outlier.half, outlier.row) for outlier in outliers})
     more = f"; {len(outliers) - OUTLIERS_NAMED} more are in --json" if len(outliers) > OUTLIERS_NAMED else ""
     rest = "This row is" if rows == 1 else f"These {rows} rows are"
-    return [f"{named}{more}. {rest} left out of everything below; look at what the encoder was given there"]
+    what = "part of everything below, because the rows are read from files too large to be changed; leave it out there"
+    return [
+        f"{named}{more}. {rest} {what if streamed else 'left out of everything below'}; look at what the encoder was "
+        "given there"
+    ]
 
 
-def _sample(posteriors: Posteriors, rows: int, seed: int) -> Posteriors:
-    """At most `rows` rows of each half, drawn at random and in memory."""
-    chosen: dict[str, Any] = {}
-    for half in ("train", "test"):
-        q = getattr(posteriors, half)
-        if q is None or (q.n <= rows and not isinstance(q, StreamedPosterior)):
-            continue
-        index = _rows(q.n, rows, seed)
-        chosen[half] = take_rows(q, index)
-        for what in ("labels", "groups"):
-            values = getattr(posteriors, f"{what}_{half}")
-            chosen[f"{what}_{half}"] = None if values is None else values[index]
-    return replace(posteriors, **chosen) if chosen else posteriors
-
-
-def _shorter(q: AggregatedPosterior, rows: int, seed: int) -> AggregatedPosterior:
-    return q if q.n <= rows and not isinstance(q, StreamedPosterior) else take_rows(q, _rows(q.n, rows, seed))
-
-
-def _rows(n: int, rows: int, seed: int) -> np.ndarray:
-    if n <= rows:
-        return np.arange(n)
-    return np.sort(stream(seed, "audit", "rows").choice(n, rows, replace=False, shuffle=False))
-
-
-def _distances(q: AggregatedPosterior, canonical: Canonical) -> tuple[Marginals | None, Distances]:
-    if isinstance(q, Codes):
-        return None, distances_of_codes(canonical.apply(q.mean))
-    # A single dimension sees only the diagonal of a full covariance.
-    marginals = Marginals(AggregatedPosterior(q.mean, q.variance)).affine(canonical.shift, canonical.scale)
-    return marginals, marginals.distances()
+def _distances(law: Law) -> tuple[Marginals | None, Distances]:
+    """Marginals and their distances to N(0, 1) in canonical form; codes have the latter alone."""
+    if isinstance(law.q, Codes):
+        return None, distances_of_codes(law.q.mean)
+    return law.marginals, law.distances
 
 
 def _dimensions(
-    half: str, posteriors: Posteriors, moments: Moments, kl: np.ndarray, distances: Distances,
-    canonical: Canonical, active: np.ndarray, seed: int,
+    half: str, posteriors: Posteriors, law: Law, distances: Distances, canonical: Canonical, active: np.ndarray,
+    seed: int,
 ) -> pd.DataFrame:  # fmt: skip
-    q: AggregatedPosterior = getattr(posteriors, half)
-    groups = getattr(posteriors, f"groups_{half}")
-    if groups is None and not isinstance(q, StreamedPosterior):
-        same = same_rows(q, seed)
-        groups = None if len(np.unique(same)) == q.n or is_discrete(same) else same
-    low, high = normal_interval(moments.kurtosis, kurtosis_se(q, moments, groups))
+    q, moments = law.q, law.moments
+    low, high = normal_interval(moments.kurtosis, law.kurtosis_se)
     terms = np.stack([getattr(moments, name) for name in TERMS])
     excess = moments.excess_kurtosis
     names = np.array(list(TERMS.values()))
@@ -413,12 +436,12 @@ def _dimensions(
         "split": half,
         "dimension": np.arange(q.latent_dim),
         "active": active,
-        "kl": kl,
+        "kl": law.kl,
         "mean": moments.mean,
         "variance": moments.variance,
         "variance_of_means": moments.variance_of_means,
         "mean_variance": moments.mean_variance,
-        "gauge_slack": slack_of(moments),
+        "gauge_slack": law.slack,
         "skewness": moments.skewness,
         "kurtosis": moments.kurtosis,
         "kurtosis_low": low,
@@ -434,8 +457,8 @@ def _dimensions(
     }
     labels = getattr(posteriors, f"labels_{half}")
     if labels is not None and isinstance(q, StreamedPosterior):
-        index = _rows(q.n, LABEL_ROWS, seed)
-        q, labels = take_rows(q, index), labels[index]
+        some = some_rows(posteriors, LABEL_ROWS, seed)
+        q, labels = getattr(some, half), getattr(some, f"labels_{half}")
     for column, values in label_columns(labels).items():
         name, share = label_share(q, moments, values)
         columns[f"{name}_{column}" if column else name] = share

@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import sys
 
+from ..text import for_terminal
 from .audit_command import add_reading, read_one
 from .outputs import output_path
 
@@ -28,25 +29,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Read posteriors, write their canonical form, say what it saves."""
     output = output_path(options.output, (".safetensors",), options.posteriors)
-    from ..generation.chosen_sampler import outlier_rows
     from ..posterior.gauge import canonical_form
-    from ..posterior.other_laws import take_rows
+    from ..posterior.outliers import without_outliers
     from ..storage import write_arrays
     from .fitting import canonical_arrays
 
     posteriors = read_one(options)
-    outlying = outlier_rows(posteriors.train)
-    outliers = int(outlying.sum())
-    q = take_rows(posteriors.train, ~outlying) if outliers else posteriors.train
+    q, kept, _ = without_outliers(posteriors.train)
+    outliers = int((~kept).sum())
     notes = list(posteriors.warnings)
     if outliers:
         notes.append(f"{options.posteriors}: {outliers} row(s) far outside all others were left out of the moments")
     for note in notes:
-        print(f"warning: {note}", file=sys.stderr)
+        print(f"warning: {for_terminal(note)}", file=sys.stderr)
     canonical = canonical_form(q)
     arrays = canonical_arrays(canonical)
     saved, kl = float(canonical.slack.sum()), float(q.kl().sum())
     write_arrays(output, arrays, {"rows": q.n, "mean_kl": kl, "kl_saved": saved})
-    print(f"Wrote {output}: canonical = (z - shift)·scale, {q.latent_dim} dimensions.")
+    print(f"Wrote {for_terminal(output)}: canonical = (z - shift)·scale, {q.latent_dim} dimensions.")
     print(f"It takes {saved:.4g} of {kl:.4g} nats off the KL term and changes no reconstruction.")
     print(f"shift_factor = {arrays['shift_factor'][0]:.6g}, scaling_factor = {arrays['scaling_factor'][0]:.6g}")

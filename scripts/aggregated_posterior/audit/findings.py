@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from .candidates import NORMAL, PRIOR, RESCALED
+from ..generation.chosen_sampler import NORMAL, PRIOR, RESCALED
 
 # A part of the mismatch below this many nats is called none: it could hardly be seen in samples.
 NEGLIGIBLE = 0.01

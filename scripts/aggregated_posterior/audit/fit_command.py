@@ -14,6 +14,7 @@ import textwrap
 from typing import TYPE_CHECKING
 
 from ..storage import DataError
+from ..text import for_terminal
 from .audit_command import add_reading, read_one
 from .outputs import output_path
 
@@ -43,7 +44,7 @@ def run(options: argparse.Namespace) -> None:
 
     posteriors = read_one(options)
     for warning in posteriors.warnings:
-        print(f"warning: {warning}", file=sys.stderr)
+        print(f"warning: {for_terminal(warning)}", file=sys.stderr)
     try:
         sampler = choose_sampler(
             posteriors,
@@ -54,7 +55,7 @@ def run(options: argparse.Namespace) -> None:
     except DataError as error:
         raise DataError(f"{options.posteriors}: {error}") from None
     for note in sampler.about["notes"]:
-        print(f"warning: {note}", file=sys.stderr)
+        print(f"warning: {for_terminal(note)}", file=sys.stderr)
     sampler.save(output)
     print(describe(sampler))
     print(f"\nWrote {output}. Draw codes for your decoder with\n")

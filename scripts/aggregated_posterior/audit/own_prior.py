@@ -10,13 +10,12 @@ from typing import Any
 
 import numpy as np
 
+from ..generation.chosen_sampler import Comparison
 from ..posterior.containers import as_array, read_named_arrays
-from ..posterior.gauge import Canonical
 from ..statistics.clusters import GroupedMean, grouped_mean
 from ..statistics.fitted_mixture import ConvergenceWarning, NormalMixture, fit_normal_mixture
 from ..storage import DataError
 from ..streams import stream
-from .candidates import Candidate
 
 # Components of the density that stands for a prior known by its draws.
 FITTED_COMPONENTS = 20
@@ -81,18 +80,14 @@ def as_prior(value: Any, latent_dim: int) -> OwnPrior:
     return OwnPrior(NormalMixture(weights / weights.sum(), means, factors), None)
 
 
-def compare_with_own(
-    prior: OwnPrior, candidates: list[Candidate], best: Candidate, canonical: Canonical, z: np.ndarray,
-    groups: np.ndarray, log_standard: np.ndarray, level: float, seed: int,
-) -> dict[str, Any]:  # fmt: skip
-    """How far Q is from the prior, by held-out canonical draws `z` and candidate densities.
+def compare_with_own(prior: OwnPrior, found: Comparison, level: float, seed: int) -> dict[str, Any]:
+    """How far Q is from the prior, by the held-out draws and the densities of a comparison of samplers.
 
     Returns:
         description; `certified`, a lower limit of KL(Q‖prior) in nats, with `gain` and `gain_se` of the best candidate
         over the prior (None where only draws of the prior are known); `misses`, the share of the prior's draws that
         certainly fall where Q does not.
     """
-    raw = canonical.invert(z)
     law, draws = prior.law, prior.draws
     if law is None:
         # One half stands for the density that draws the region, the other half is counted in it.
@@ -103,29 +98,18 @@ def compare_with_own(
             components = max(1, min(FITTED_COMPONENTS, len(fitted) // 50))
             density = fit_normal_mixture(fitted, components, stream(seed, "audit", "own prior's density"))
     else:
-        density, draws = law, law.sample(len(z), stream(seed, "audit", "own prior's draws"))
-    log_own = density.score_samples(raw)
+        density, draws = law, law.sample(len(found.z), stream(seed, "audit", "own prior's draws"))
+    log_own = density.score_samples(found.z)
     result: dict[str, Any] = {"description": prior.description, "certified": None, "gain": None, "gain_se": None}
     if law is not None:
-        gains = {c.name: grouped_mean(c.values + log_standard - log_own, groups) for c in candidates}
+        gains = {kind: grouped_mean(values - log_own, found.groups) for kind, values in found.log_densities.items()}
         result["certified"] = max(0.0, *(gain.low(level) for gain in gains.values()))
-        result |= {"gain": gains[best.name].value, "gain_se": gains[best.name].se}
-    held = best.values + log_standard > log_own
-    inside = _log_candidate(best, canonical, draws) > density.score_samples(draws)
-    q, p = grouped_mean(held, groups), grouped_mean(inside, np.arange(len(inside)))
+        result |= {"gain": gains[found.chosen].value, "gain_se": gains[found.chosen].se}
+    held = found.log_densities[found.chosen] > log_own
+    inside = found.laws[found.chosen].score_samples(draws) > density.score_samples(draws)
+    q, p = grouped_mean(held, found.groups), grouped_mean(inside, np.arange(len(inside)))
     missed = GroupedMean(q.value - p.value, float(np.hypot(q.se, p.se)), q.groups).low(level)
     return result | {"misses": float(np.clip(missed, 0.0, 1.0))}
-
-
-def _log_candidate(candidate: Candidate, canonical: Canonical, raw: np.ndarray) -> np.ndarray:
-    """ln of a candidate's density by raw volume, at raw points."""
-    from ..posterior.mixture import normal_log_pdf
-
-    if candidate.law is not None:
-        return candidate.law.score_samples(canonical.apply(raw)) + canonical.log_determinant
-    if candidate.parameters:
-        return normal_log_pdf(canonical.apply(raw)) + canonical.log_determinant
-    return normal_log_pdf(raw)
 
 
 def _of_width(array: np.ndarray, latent_dim: int, name: str) -> np.ndarray:

@@ -19,15 +19,11 @@ from markupsafe import Markup, escape
 from .._version import __version__
 from ..generation.chosen_sampler import FittedSampler
 from ..statistics.pairs import most_dependent_pair
-from ..storage import DataError
 from ..text import visible
 from .auditing import Audit
 from .findings import NEGLIGIBLE
 from .pictures import picture_of_activity, picture_of_marginals, picture_of_pair, picture_of_remedies
 from .report import headline
-
-# The page's own comparison of samplers is a quick one; `fit` looks more closely.
-QUICK: dict[str, Any] = {"components": (2, 10, 50), "fit_points": 10_000}
 
 # What each column is called and means, in the order of the table.
 COLUMNS = {
@@ -81,10 +77,8 @@ def html_page(audit: Audit, source: str) -> str:
     environment = Environment(autoescape=True, lstrip_blocks=True, finalize=_seen)
     environment.filters["code"] = _code
     template = environment.from_string((folder / "audit.html.j2").read_text(encoding="utf-8"))
-    try:
-        sampler = audit.sampler(**QUICK)
-    except DataError:  # too few rows to hold any out: the headline says so, and the page goes without candidates
-        sampler = None
+    # None where too few rows could be held out: the headline says so, and the page goes without candidates.
+    sampler = None if audit.comparison is None else audit.sampler()
     return template.render(
         name=Path(source).name,
         headline=headline(audit, source),

@@ -8,19 +8,16 @@ import numpy as np
 
 from ..posterior.other_laws import Codes, FullCovariance
 from ..posterior.splits import Posteriors
-from .candidates import FIT_NUMBERS
+from ..statistics.joint_shape import SKEWNESS_WORK
 
 # Numbers (rows × dimensions) that marginals and the joint law look at; more rows are drawn at random.
-MARGINAL_NUMBERS = 32_000_000
-JOINT_NUMBERS = 40_000_000
+NUMBERS = 40_000_000
 JOINT_ROWS = 200_000
 # Beyond this many pairs (points × rows × dimensions), ln Q is evaluated at fewer points, so that long inputs end.
 DENSITY_WORK = 16_000_000_000
 FEWEST_POINTS = 200
 # Dimensions up to which there is a joint law at all: its covariance has d² numbers.
 JOINT_DIMENSIONS = 4096
-# Multiplications that Mardia's skewness (rows × d³) may take.
-SKEWNESS_WORK = 3e11
 # Seconds on one core of 2024: per number in the moments and the marginals, per dimension of the marginals, per number
 # and point of ln Q, per number that mixtures are fitted to, per pair of rows and dimension, per multiplication.
 SECONDS_MOMENTS, SECONDS_MARGINALS, SECONDS_DIMENSION = 1.5e-8, 2e-7, 3e-3
@@ -58,12 +55,12 @@ class Plan:
         return f"{', '.join(parts)}; about {duration(self.seconds)} on one core"
 
 
-def plan_audit(posteriors: Posteriors, points: int = 2000, fit_points: int = 20_000) -> Plan:
+def plan_audit(posteriors: Posteriors, points: int = 1000, fit_points: int = 10_000) -> Plan:
     """Decide from the size of the train half, and from the kind of its posteriors."""
     q = posteriors.train
     n, d = q.n, q.latent_dim
     left_out = []
-    marginal_rows = min(n, max(2000, MARGINAL_NUMBERS // d))
+    marginal_rows = min(n, max(2000, NUMBERS // d))
     if marginal_rows < n:
         left_out.append(
             f"marginals (KL, KS, W1, W2, TV per dimension) of {marginal_rows:,} rows drawn at random, not all {n:,}; "
@@ -75,7 +72,7 @@ def plan_audit(posteriors: Posteriors, points: int = 2000, fit_points: int = 20_
             f"no joint law in {d:,} dimensions: a covariance of {d:,}² numbers tells nothing that {n:,} rows could "
             "bear out; for spatial latents say --layout channel"
         )
-    joint_rows = min(n, JOINT_ROWS, max(2000, JOINT_NUMBERS // d))
+    joint_rows = min(n, JOINT_ROWS, max(2000, NUMBERS // d))
     if joint and joint_rows < n:
         left_out.append(
             f"the joint law (dependence, certified bounds) of {joint_rows:,} rows drawn at random, not of all {n:,}"
@@ -87,14 +84,14 @@ def plan_audit(posteriors: Posteriors, points: int = 2000, fit_points: int = 20_
     if isinstance(q, Codes):
         left_out.append("mean KL, and KL and total variation per dimension: the law of codes has no density")
     points = int(np.clip(DENSITY_WORK // (joint_rows * d), min(FEWEST_POINTS, points), points))
-    skewness = joint and joint_rows * float(d) ** 3 <= SKEWNESS_WORK
+    skewness = joint and joint_rows * float(d) ** 3 / 3 <= SKEWNESS_WORK
     if joint and not skewness:
         left_out.append(f"Mardia's skewness: {d:,}³ third moments")
     seconds = SECONDS_MOMENTS * n * d * 3
     seconds += (SECONDS_DIMENSION + SECONDS_MARGINALS * marginal_rows) * d * (3 if joint else 1)
     if joint:
         seconds += SECONDS_DENSITY * 3 * points * joint_rows * d * bracket
-        seconds += SECONDS_FITS * min(fit_points * d, FIT_NUMBERS) + SECONDS_PAIRS * min(joint_rows, 1024) ** 2 * d
+        seconds += SECONDS_FITS * min(fit_points * d, 4e6) + SECONDS_PAIRS * min(joint_rows, 1024) ** 2 * d
         seconds += SECONDS_PRODUCTS * joint_rows * float(d) ** 2 * (d if skewness else 4)
     return Plan(n, d, marginal_rows, joint_rows, points, joint, bracket, skewness, left_out, seconds)
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..storage import DataError
+from ..text import for_terminal
 from .outputs import output_path
 
 if TYPE_CHECKING:
@@ -40,7 +41,8 @@ def run(options: argparse.Namespace) -> None:
 
     sampler = load_sampler(options.sampler)
     write_codes(sampler, options.number, options.seed, output)
-    print(f"Wrote {output}: {options.number:,} codes in {sampler.latent_dim} dimensions, from {sampler.kind}.")
+    words = f"Wrote {output}: {options.number:,} codes in {sampler.latent_dim} dimensions, from {sampler.kind}."
+    print(for_terminal(words))
 
 
 def write_codes(sampler: FittedSampler, number: int, seed: int, path: Path) -> None:

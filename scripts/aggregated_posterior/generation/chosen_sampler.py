@@ -24,11 +24,13 @@ import pandas as pd
 from ..posterior.exchangeable import split_groups
 from ..posterior.gauge import Canonical, canonical_form
 from ..posterior.mixture import AggregatedPosterior, normal_log_pdf
-from ..posterior.other_laws import Codes, FullCovariance, StreamedPosterior, take_rows
-from ..posterior.splits import FEWEST_ROWS, Posteriors, active_dimensions
+from ..posterior.other_laws import Codes, FullCovariance
+from ..posterior.outliers import without_outliers
+from ..posterior.splits import FEWEST_ROWS, Posteriors, active_dimensions, some_rows
 from ..statistics.clusters import GroupedMean, grouped_mean
-from ..statistics.divergence import Draws, balanced_draws
+from ..statistics.divergence import balanced_draws
 from ..statistics.fitted_mixture import NormalMixture, fit_normal_mixture
+from ..statistics.portrait import Law
 from ..storage import DataError, read_arrays, write_arrays
 from ..streams import stream
 
@@ -38,29 +40,16 @@ COMPONENTS = (2, 5, 10, 20, 50, 100, 200)
 ACTIVE_THRESHOLD = 0.05
 # Of codes without variances: variance of a dimension that is fitted (Burda et al. 2016).
 ACTIVE_VARIANCE = 0.01
-# Rows of one half that are looked at.
+# Rows of one half that are looked at: more would not change what is chosen.
 LARGEST_ROWS = 200_000
-# Draws of Q that a mixture is fitted to, and the fewest held-out draws that judge it.
-FIT_POINTS = 40_000
-TEST_POINTS = 10_000
-# Numbers in one set of draws: fewer draws than the above in very many dimensions, 400 MB in all cases.
-LARGEST_DRAWS = 5e7
 # Mixtures of so few components have several starts: with few, a start that merges two clusters is not made good.
-FEW = 20
-# A component of a mixture needs rows of its own.
+STARTS = 3
+# A component of a mixture needs rows of its own, and a full covariance one for each of its dimensions.
 ROWS_PER_COMPONENT = 10
-# Multiplications of one E-step, points · K · a² (full) or · a (diagonal), and numbers in the covariances: beyond these
-# a candidate is left out, because it would take minutes or gigabytes.
-LARGEST_STEP = 5e10
+# Numbers in the covariances beyond which a candidate is left out: 400 MB.
 LARGEST_COVARIANCES = 5e7
-# Sizes of mixture in a row that may fail to improve before larger ones are given up.
-PATIENCE = 2
 # One-sided 95 %: what beats the prior must do so by this many standard errors.
 ONE_SIDED = 1.6448536269514722
-# A row is an outlier where, in some dimension, (μ − median)² + s is this many times the median over the rows, and at
-# most one row in a thousand (or one in all) is.
-OUTLIER = 100.0**2
-OUTLIER_SHARE = 1e-3
 # Numbers in one block of draws; fixed, because the blocks' streams decide what is drawn.
 BLOCK_NUMBERS = 2**20
 
@@ -193,12 +182,74 @@ def load_sampler(path: str | Path) -> FittedSampler:
 # ------------------------------------------------------------------------------------------------------- choosing
 
 
+@dataclass(frozen=True)
+class Effort:
+    """How closely candidates are looked at.
+
+    Attributes:
+        components: Numbers of components to try, growing.
+        fit_points: Draws of Q that the mixtures are fitted to.
+        test_points: The fewest held-out draws that judge them.
+        largest_draws: Numbers in one set of draws: fewer draws than the above in very many dimensions.
+        largest_step: Multiplications of one E-step, points · K · a² (full) or · a (diagonal), beyond which a candidate
+            is left out, because it would take minutes.
+        smallest_gain: Nats per point that a step of expectation maximisation must bring, or it is the last one.
+        few: Components up to which a mixture has several starts.
+        patience: Sizes of mixture in a row that may fail to improve before larger ones are given up.
+    """
+
+    components: tuple[int, ...] = COMPONENTS
+    fit_points: int = 40_000
+    test_points: int = 10_000
+    largest_draws: float = 5e7
+    largest_step: float = 5e10
+    smallest_gain: float = 2e-3
+    few: int = 20
+    patience: int = 2
+
+
+THOROUGH = Effort()
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """Candidates fitted to one part of the rows, and judged at draws of the other.
+
+    Attributes:
+        laws: The candidates by name, those of fewer parameters first.
+        log_densities: ln r of each at the draws, (M,), nats.
+        z: The held-out draws (M, d), in the decoder's coordinates. groups: (M,) the groups of their rows.
+        chosen: The simplest candidate that is as good as the best.
+        table: One row per candidate, also of those left out, with the reason.
+        active: Dimensions (a,) in which the mixtures live.
+        about: Which rows these were.
+    """
+
+    laws: dict[str, FittedSampler]
+    log_densities: dict[str, np.ndarray]
+    z: np.ndarray
+    groups: np.ndarray
+    chosen: str
+    table: pd.DataFrame
+    active: np.ndarray
+    about: dict[str, Any] = field(default_factory=dict)
+
+    def gain(self, kind: str, over: str = PRIOR) -> GroupedMean:
+        """Mean over the held-out draws of ln r − ln p, nats, with the error over groups of rows."""
+        return grouped_mean(self.log_densities[kind] - self.log_densities[over], self.groups)
+
+    @property
+    def sampler(self) -> FittedSampler:
+        """The chosen candidate, with the table that it was chosen from."""
+        return replace(self.laws[self.chosen], candidates_=self.table, about=self.about)
+
+
 def choose_sampler(
     posteriors: Posteriors,
     *,
     active_threshold: float = ACTIVE_THRESHOLD,
     components: tuple[int, ...] = COMPONENTS,
-    fit_points: int = FIT_POINTS,
+    fit_points: int = THOROUGH.fit_points,
     seed: int = 0,
     progress: Callable[[str], None] = lambda stage: None,
 ) -> FittedSampler:
@@ -220,117 +271,124 @@ def choose_sampler(
     Raises:
         DataError: Fewer than ten rows, so that none can be held out.
     """
-    split, notes = split_groups(_in_memory(posteriors, seed), seed)
+    split, notes = split_groups(some_rows(posteriors, LARGEST_ROWS, seed), seed)
     if split.test is None:
         raise DataError(f"mean: held-out rows: {split.source}; a sampler is chosen on held-out rows")
-    usual, usual_test = ~outlier_rows(split.train), ~outlier_rows(split.test)
-    train, test, groups = (
-        take_rows(split.train, usual), take_rows(split.test, usual_test), split.groups_test[usual_test]
+    (train, kept, _), (test, kept_test, _) = without_outliers(split.train), without_outliers(split.test)
+    found = compare_samplers(
+        Law(train), test, split.groups_train[kept], split.groups_test[kept_test],
+        active_threshold=active_threshold, effort=replace(THOROUGH, components=components, fit_points=fit_points),
+        seed=seed, progress=progress,
     )  # fmt: skip
-    canonical = canonical_form(train)
-    active = np.flatnonzero(
-        train.moments().variance_of_means > ACTIVE_VARIANCE
-        if isinstance(train, Codes)
-        else active_dimensions(train.kl() - canonical.slack, active_threshold)
+    about = {
+        "held_out": split.source,
+        "notes": notes,
+        "outliers_left_out": int((~kept).sum() + (~kept_test).sum()),
+    }
+    return replace(found, about=found.about | about).sampler
+
+
+def compare_samplers(
+    train: Law,
+    test: AggregatedPosterior,
+    groups_train: np.ndarray,
+    groups_test: np.ndarray,
+    *,
+    active_threshold: float = ACTIVE_THRESHOLD,
+    effort: Effort = THOROUGH,
+    seed: int = 0,
+    progress: Callable[[str], None] = lambda stage: None,
+) -> Comparison:
+    """Fit every candidate to `train` and judge it at draws of `test`; see `choose_sampler`.
+
+    Args:
+        train: The raw law of the rows to fit. test: That of the rows held out.
+        groups_train, groups_test: (N,) which rows belong together.
+        active_threshold, seed, progress: See `choose_sampler`.
+        effort: How closely to look.
+    """
+    canonical = canonical_form(train.q, train.moments)
+    active = _fitted_dimensions(train, canonical, active_threshold)
+    d, none = train.q.latent_dim, np.empty(0, dtype=np.int64)
+    rows = len(np.unique(groups_train))
+    most = max(2 * FEWEST_ROWS, int(effort.largest_draws // d))
+    judge = balanced_draws(
+        test, min(most, max(effort.test_points, min(test.n, effort.fit_points))), stream(seed, "sampler", "judge")
     )
-    d, none = train.latent_dim, np.empty(0, dtype=np.int64)
-    most = max(2 * FEWEST_ROWS, int(LARGEST_DRAWS // d))
-    test_points = min(most, max(TEST_POINTS, min(test.n, FIT_POINTS)))
-    judge = _Judge(balanced_draws(test, test_points, stream(seed, "sampler", "judge")), groups)
-    prior = _law(PRIOR, Canonical(np.zeros(d), np.ones(d), np.zeros(d)), none)
-    fitted = {PRIOR: prior, RESCALED: _law(RESCALED, canonical, none)}
-    rows = [judge.row(fitted[PRIOR], "", 1, 0), judge.row(fitted[RESCALED], "diagonal", 1, 2 * d)]
+    groups = np.unique(groups_test[judge.row], return_inverse=True)[1]
+    laws = {
+        PRIOR: _law(PRIOR, Canonical(np.zeros(d), np.ones(d), np.zeros(d)), none),
+        RESCALED: _law(RESCALED, canonical, none),
+    }
+    log_densities: dict[str, np.ndarray] = {}
+    found = Comparison(laws, log_densities, judge.z, groups, PRIOR, pd.DataFrame(), active)
+
+    def row(law: FittedSampler, covariance: str, parameters: int) -> dict[str, Any]:
+        laws[law.kind], log_densities[law.kind] = law, law.score_samples(judge.z)
+        gain = found.gain(law.kind)
+        return {
+            "candidate": law.kind, "covariance": covariance, "n_components": law.n_components,
+            "parameters": parameters, "gain": gain.value, "gain_se": gain.se, "left_out": "",
+        }  # fmt: skip
+
+    table = [row(laws[PRIOR], "", 0), row(laws[RESCALED], "diagonal", 2 * d)]
     a = len(active)
     if a > 1:
         progress(NORMAL)
         if a * a > LARGEST_COVARIANCES:
-            rows.append(_left_out(NORMAL, "full", 1, f"{a} active dimensions have too large a covariance"))
+            table.append(_left_out(NORMAL, "full", 1, f"{a} active dimensions have too large a covariance"))
+        elif a > rows:
+            table.append(_left_out(NORMAL, "full", 1, f"takes {a:,} rows to fit"))
         else:
-            fitted[NORMAL] = _law(NORMAL, canonical, active, _normal(train, canonical, active))
-            rows.append(judge.row(fitted[NORMAL], "full", 1, 2 * d + a * (a - 1) // 2))
+            law = _law(NORMAL, canonical, active, _normal(train, canonical, active))
+            table.append(row(law, "full", 2 * d + a * (a - 1) // 2))
     if a:
-        draws = balanced_draws(train, min(fit_points, most), stream(seed, "sampler", "fit"))
+        draws = balanced_draws(train.q, min(effort.fit_points, most), stream(seed, "sampler", "fit"))
         points = canonical.apply(draws.z)[:, active]
         for covariance in ("diagonal", "full") if a > 1 else ("diagonal",):
-            series = _mixtures(points, train.n, components, covariance, seed, progress, judge, canonical, active)
-            for name, k, law in series:
-                if isinstance(law, str):
-                    rows.append(_left_out(name, covariance, k, law))
+            size = a if covariance == "diagonal" else a * (a + 1) // 2
+            best, failures = -np.inf, 0
+            for k in effort.components:
+                name = f"mixture of {k}, {covariance}"
+                reason = _too_large(k, covariance, points, rows, effort)
+                if not reason and failures == effort.patience:
+                    reason = f"{effort.patience} smaller ones in a row were no better"
+                if reason:
+                    table.append(_left_out(name, covariance, k, reason))
                     continue
-                fitted[name] = law
-                size = a if covariance == "diagonal" else a * (a + 1) // 2
-                rows.append(judge.row(law, covariance, k, 2 * d + k * (1 + a + size) - 1))
-    table = pd.DataFrame(rows)
-    kind = _simplest_of_the_best(table, judge)
-    table["chosen"] = table["candidate"] == kind
+                progress(name)
+                # Whether EM has converged matters less here than elsewhere: held-out rows judge what it came to.
+                mixture = fit_normal_mixture(
+                    points, k, stream(seed, "sampler", covariance, k), "diag" if covariance == "diagonal" else "full",
+                    iterations=60, smallest_gain=effort.smallest_gain, starts=STARTS if k <= effort.few else 1, must_converge=False,
+                )  # fmt: skip
+                table.append(row(_law(name, canonical, active, mixture), covariance, 2 * d + k * (1 + a + size) - 1))
+                gain = table[-1]["gain"]
+                failures = 0 if gain > best else failures + 1
+                best = max(best, gain)
+    frame = pd.DataFrame(table)
+    tried = frame[frame["left_out"] == ""].sort_values("parameters", kind="stable")
+    chosen = _simplest_of_the_best(tried, found)
     about = {
-        "rows_fitted": train.n,
-        "rows_held_out": test.n,
-        "held_out": split.source,
-        "notes": notes,
-        "outliers_left_out": int((~usual).sum() + (~usual_test).sum()),
-        "active_threshold": active_threshold,
-        "seed": seed,
-    }
-    return replace(fitted[kind], candidates_=table, about=about)
+        "rows_fitted": train.q.n, "rows_held_out": test.n, "outliers_left_out": 0, "notes": [],
+        "active_threshold": active_threshold, "seed": seed,
+    }  # fmt: skip
+    return replace(
+        found,
+        laws={kind: laws[kind] for kind in tried["candidate"]},
+        chosen=chosen,
+        table=frame.assign(chosen=frame["candidate"] == chosen),
+        about=about,
+    )
 
 
-def outlier_rows(q: AggregatedPosterior) -> np.ndarray:
-    """Mask (N,) of the few rows whose posterior lies, in some dimension, a hundred times farther out than is usual.
-
-    One such row decides the variance of its dimension, and so everything that is fitted to it, while it stands for one
-    code in N. Where more than one row in a thousand is so, they are no outliers but part of Q, and none is marked.
-    """
-    step = max(1, q.n // 10_000)
-    centre = np.median(np.asarray(q.mean[::step], dtype=np.float64), axis=0)
-    usual = np.median((q.mean[::step] - centre) ** 2 + q.variance[::step], axis=0)
-    far = np.empty(q.n, dtype=bool)
-    for start, (mean, variance) in q.blocks():
-        far[start : start + len(mean)] = ((mean - centre) ** 2 + variance > OUTLIER * usual).any(axis=1)
-    return far if far.sum() <= max(1, OUTLIER_SHARE * q.n) else np.zeros(q.n, dtype=bool)
-
-
-def _in_memory(posteriors: Posteriors, seed: int) -> Posteriors:
-    """At most LARGEST_ROWS rows of each half, drawn at random: more would not change what is chosen."""
-    changes: dict[str, Any] = {}
-    for half in ("train", "test"):
-        q = getattr(posteriors, half)
-        if q is None or (q.n <= LARGEST_ROWS and not isinstance(q, StreamedPosterior)):
-            continue
-        number = min(q.n, LARGEST_ROWS)
-        index = np.sort(stream(seed, "sampler", "rows", half).choice(q.n, number, replace=False, shuffle=False))
-        changes[half] = take_rows(q, index)
-        for what in ("labels", "groups"):
-            values = getattr(posteriors, f"{what}_{half}")
-            changes[f"{what}_{half}"] = None if values is None else values[index]
-    return replace(posteriors, **changes) if changes else posteriors
-
-
-class _Judge:
-    """Held-out draws with the groups of their rows, and the gain of every candidate at each of them."""
-
-    def __init__(self, draws: Draws, groups: np.ndarray) -> None:
-        self.draws, self.groups = draws, groups[draws.row]
-        self.prior = normal_log_pdf(draws.z)
-        self.gains: dict[str, np.ndarray] = {}
-
-    def gain(self, law: FittedSampler) -> GroupedMean:
-        """Mean over draws of ln r − ln p, with the error over groups of rows."""
-        if law.kind not in self.gains:
-            self.gains[law.kind] = law.score_samples(self.draws.z) - self.prior
-        return grouped_mean(self.gains[law.kind], self.groups)
-
-    def row(self, law: FittedSampler, covariance: str, k: int, parameters: int) -> dict[str, Any]:
-        """One row of the table of candidates."""
-        gain = self.gain(law)
-        return {
-            "candidate": law.kind, "covariance": covariance, "n_components": k, "parameters": parameters,
-            "gain": gain.value, "gain_se": gain.se, "left_out": "",
-        }  # fmt: skip
-
-    def behind(self, kind: str, best: str) -> GroupedMean:
-        """How far a candidate lies behind another, paired over the same draws."""
-        return grouped_mean(self.gains[best] - self.gains[kind], self.groups)
+def _fitted_dimensions(train: Law, canonical: Canonical, threshold: float) -> np.ndarray:
+    """Indices (a,) of the dimensions that are active in canonical form; see `active_dimensions`."""
+    if isinstance(train.q, Codes):
+        return np.flatnonzero(train.moments.variance_of_means > ACTIVE_VARIANCE)
+    if isinstance(train.q, FullCovariance) and train.q.joint_kl() - train.kl.sum() > threshold:
+        return np.arange(train.q.latent_dim)  # what single dimensions do not show lies in their correlation
+    return np.flatnonzero(active_dimensions(train.kl - canonical.slack, threshold))
 
 
 def _left_out(name: str, covariance: str, k: int, reason: str) -> dict[str, Any]:
@@ -340,13 +398,25 @@ def _left_out(name: str, covariance: str, k: int, reason: str) -> dict[str, Any]
     }  # fmt: skip
 
 
-def _simplest_of_the_best(table: pd.DataFrame, judge: _Judge) -> str:
-    tried = table[table["left_out"] == ""].sort_values("parameters", kind="stable")
+def _too_large(k: int, covariance: str, points: np.ndarray, rows: int, effort: Effort) -> str:
+    """Why a mixture is not tried, or nothing."""
+    a = points.shape[1]
+    width = a if covariance == "diagonal" else a * a
+    needed = k * max(ROWS_PER_COMPONENT, 0 if covariance == "diagonal" else a)
+    if needed > rows:
+        return f"takes {needed:,} rows to fit"
+    if len(points) * k * width > effort.largest_step or k * width > LARGEST_COVARIANCES:
+        return f"too large in {a} active dimensions"
+    return ""
+
+
+def _simplest_of_the_best(tried: pd.DataFrame, found: Comparison) -> str:
+    """Of candidates in the order of their parameters, the first that is as good as the best and beats the prior."""
     best = tried.loc[tried["gain"].idxmax(), "candidate"]
     if best == PRIOR:
         return PRIOR
     for row in tried.to_dict("records"):
-        behind = judge.behind(row["candidate"], best)
+        behind = found.gain(best, over=row["candidate"])
         beats = row["candidate"] == PRIOR or row["gain"] > ONE_SIDED * np.nan_to_num(row["gain_se"])
         if beats and behind.value <= np.nan_to_num(behind.se):
             return row["candidate"]
@@ -362,42 +432,11 @@ def _law(kind: str, canonical: Canonical, active: np.ndarray, mixture: NormalMix
     return FittedSampler(kind, *parts, active, canonical.shift, canonical.scale)
 
 
-def _normal(q: AggregatedPosterior, canonical: Canonical, active: np.ndarray) -> NormalMixture:
+def _normal(train: Law, canonical: Canonical, active: np.ndarray) -> NormalMixture:
     """The normal law with the exact covariance of Q in the active dimensions, in canonical coordinates."""
     scale = canonical.scale[active]
     # A full covariance per row has no marginal form to select; its whole covariance has.
-    whole = isinstance(q, FullCovariance | Codes)
-    covariance = q.covariance()[np.ix_(active, active)] if whole else q.select(active).covariance()
+    whole = isinstance(train.q, FullCovariance | Codes) or train.q.latent_dim**2 <= LARGEST_COVARIANCES
+    covariance = train.covariance[np.ix_(active, active)] if whole else train.q.select(active).covariance()
     covariance = covariance * scale * scale[:, None]
     return NormalMixture(np.ones(1), np.zeros((1, len(active))), np.linalg.cholesky(covariance)[None])
-
-
-def _mixtures(
-    points: np.ndarray, rows: int, components: tuple[int, ...], covariance: str, seed: int,
-    progress: Callable[[str], None], judge: _Judge, canonical: Canonical, active: np.ndarray,
-) -> Iterator[tuple[str, int, FittedSampler | str]]:  # fmt: skip
-    """Yield (name, K, law, or why there is none) for growing K, until it no longer helps."""
-    a = points.shape[1]
-    width = a if covariance == "diagonal" else a * a
-    best, failures = -np.inf, 0
-    for k in components:
-        name = f"mixture of {k}, {covariance}"
-        if k * ROWS_PER_COMPONENT > rows:
-            yield name, k, f"takes {k * ROWS_PER_COMPONENT:,} rows to fit"
-        elif len(points) * k * width > LARGEST_STEP or k * width > LARGEST_COVARIANCES:
-            yield name, k, f"too large in {a} active dimensions"
-        elif failures == PATIENCE:
-            yield name, k, f"{PATIENCE} smaller ones in a row were no better"
-        else:
-            progress(name)
-            rng = stream(seed, "sampler", covariance, k)
-            # Whether EM has converged matters less here than elsewhere: held-out rows judge what it came to.
-            mixture = fit_normal_mixture(
-                points, k, rng, "diag" if covariance == "diagonal" else "full",
-                iterations=60, smallest_gain=2e-3, starts=3 if k <= FEW else 1, must_converge=False,
-            )  # fmt: skip
-            law = _law(name, canonical, active, mixture)
-            gain = judge.gain(law).value
-            failures = 0 if gain > best else failures + 1
-            best = max(best, gain)
-            yield name, k, law

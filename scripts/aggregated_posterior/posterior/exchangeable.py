@@ -7,7 +7,7 @@ row "predicts" its copies. Such rows are put into one group, and groups are held
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -53,9 +53,6 @@ def same_rows(q: AggregatedPosterior, seed: int = 0) -> np.ndarray:
 
     Rows are sorted along a random direction, where copies are neighbours, and neighbours are compared in full.
     """
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
     mean = np.asarray(q.mean, dtype=np.float64)
     centre, spread = mean.mean(axis=0), np.sqrt(mean.var(axis=0) + np.mean(q.variance, axis=0, dtype=np.float64))
     spread = np.where(spread > 0, spread, 1.0)
@@ -75,6 +72,11 @@ def same_rows(q: AggregatedPosterior, seed: int = 0) -> np.ndarray:
             same &= (np.abs(width[a] - width[b]) <= 10 * SAME * np.minimum(width[a], width[b])).all(axis=1)
             pairs.append(np.stack([a[same], b[same]]))
     a, b = np.concatenate(pairs, axis=1) if pairs else np.empty((2, 0), np.int64)
+    if not len(a):
+        return np.arange(q.n)
+    from scipy.sparse import coo_array  # here, because few inputs need it
+    from scipy.sparse.csgraph import connected_components
+
     graph = coo_array((np.ones(len(a), bool), (a, b)), shape=(q.n, q.n))
     return connected_components(graph, directed=False)[1]
 
@@ -86,18 +88,16 @@ def group_rows(posteriors: Posteriors, seed: int = 0) -> tuple[np.ndarray, np.nd
     the same posterior form a group.
     """
     train, test = posteriors.train, posteriors.test
-    both = train if test is None else _stacked(train, test)
-    found = same_rows(both, seed)
     warnings = []
     if posteriors.groups_train is not None:
         names = posteriors.groups_train
         names = names if posteriors.groups_test is None else np.concatenate([names, posteriors.groups_test])
         groups = np.unique(np.asarray(names).astype(str) if names.dtype == object else names, return_inverse=True)[1]
     else:
-        groups = found
+        groups = same_rows(train if test is None else _stacked(train, test), seed)
     of_train, of_test = groups[: train.n], None if test is None else groups[train.n :]
     if posteriors.groups_train is None:
-        warnings += _on_repeats(found[: train.n], "rows")
+        warnings += _on_repeats(of_train, "rows")
         if of_test is not None:
             warnings += _on_repeats(of_test, "held-out rows")
     if of_test is not None:
@@ -117,6 +117,11 @@ def split_groups(posteriors: Posteriors, seed: int = 0) -> tuple[Split, list[str
     Where the file's own held-out rows are training rows too, a fifth of the training groups takes their place.
     """
     of_train, of_test, warnings = group_rows(posteriors, seed)
+    return split_rows(posteriors, of_train, of_test, seed), warnings
+
+
+def split_rows(posteriors: Posteriors, of_train: np.ndarray, of_test: np.ndarray | None, seed: int = 0) -> Split:
+    """`split_groups` for groups of the train and the held-out rows that are known, as one numbering."""
     if discrete := is_discrete(of_train):
         # Each row is an atom of a known law; copies are its weight and carry no dependence.
         of_train = np.arange(len(of_train))
@@ -125,23 +130,46 @@ def split_groups(posteriors: Posteriors, seed: int = 0) -> tuple[Split, list[str
         apart = discrete | ~np.isin(of_test, of_train)
         source = "the file's own held-out rows"
         if apart.all():
-            return Split(posteriors.train, posteriors.test, of_train, of_test, source, discrete), warnings
+            return Split(posteriors.train, posteriors.test, of_train, of_test, source, discrete)
         if len(np.unique(of_test[apart])) >= FEWEST_HELD_OUT:
             source += f", the {int(apart.sum()):,} that are not training rows too"
-            return Split(
-                posteriors.train, take_rows(posteriors.test, apart), of_train, of_test[apart], source
-            ), warnings
+            return Split(posteriors.train, take_rows(posteriors.test, apart), of_train, of_test[apart], source)
     names = np.unique(of_train)
     if len(names) < FEWEST_ROWS:
         what = "rows" if len(names) == len(of_train) else "different rows or groups"
-        return Split(posteriors.train, None, of_train, None, f"none: fewer than {FEWEST_ROWS} {what}"), warnings
+        return Split(posteriors.train, None, of_train, None, f"none: fewer than {FEWEST_ROWS} {what}")
     held = held_out_groups(of_train, seed)
     train, test = take_rows(posteriors.train, ~held), take_rows(posteriors.train, held)
     alone = len(names) == len(of_train)
     source = (
         f"a fifth of the {'rows' if alone else 'groups'}, drawn with a fixed seed (the encoder was trained on them)"
     )
-    return Split(train, test, of_train[~held], of_train[held], source, discrete), warnings
+    return Split(train, test, of_train[~held], of_train[held], source, discrete)
+
+
+def hold_out(posteriors: Posteriors, seed: int = 0) -> Posteriors:
+    """The posteriors with a held-out half: their own, or a seeded fifth of the rows, groups and copies held out whole.
+
+    Rows may be sorted by class or time, so they are drawn at random; both halves keep the order of the rows. The
+    encoder was trained on rows of both. For the estimators of the divergence that does not matter, since they take the
+    encoder as given and need only exchangeable rows; but these held-out rows say nothing about overfitting.
+
+    Raises:
+        DataError: Fewer than ten rows or groups.
+    """
+    if posteriors.test is not None:
+        return posteriors
+    groups = group_rows(posteriors, seed)[0]
+    if is_discrete(groups):
+        groups = np.arange(len(groups))
+    held = held_out_groups(groups, seed)
+    changes: dict[str, object] = {}
+    for half, rows in (("train", ~held), ("test", held)):
+        changes[half] = take_rows(posteriors.train, rows)
+        for what in ("labels", "groups"):
+            values = getattr(posteriors, f"{what}_train")
+            changes[f"{what}_{half}"] = None if values is None else values[rows]
+    return replace(posteriors, **changes)
 
 
 def held_out_groups(groups: np.ndarray, seed: int = 0) -> np.ndarray:
@@ -152,7 +180,10 @@ def held_out_groups(groups: np.ndarray, seed: int = 0) -> np.ndarray:
     """
     names, code = np.unique(groups, return_inverse=True)
     if len(names) < FEWEST_ROWS:
-        raise DataError(f"{len(names)} groups: splitting takes at least {FEWEST_ROWS}")
+        what = "rows" if len(names) == len(groups) else "different rows or groups"
+        raise DataError(
+            f"mean has {len(names)} {what} and there is no mean_test: splitting takes at least {FEWEST_ROWS} rows"
+        )
     order = stream(seed, "hold out").permutation(len(names))
     filled = np.cumsum(np.bincount(code)[order])
     wanted = max(FEWEST_HELD_OUT, int(np.searchsorted(filled, round(len(groups) * HELD_OUT_SHARE))) + 1)

@@ -6,7 +6,7 @@ that somebody else saved are read by `foreign_files.py`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,7 @@ from ..storage import DataError, read_arrays
 from ..streams import stream
 from .gauge import Canonical, canonical_form
 from .mixture import AggregatedPosterior, Moments
+from .other_laws import StreamedPosterior, take_rows
 
 # One row in five is held out where a file has no test half: enough for both ends of the bracket.
 HELD_OUT_SHARE = 0.2
@@ -100,32 +101,21 @@ def load_posteriors(path: str | Path) -> Posteriors:
     return Posteriors(train, test)
 
 
-def hold_out(posteriors: Posteriors, seed: int = 0) -> Posteriors:
-    """Take a seeded fifth of the rows as held-out split where there is none; otherwise return `posteriors` as it is.
-
-    Rows may be sorted by class or time, so they are drawn at random; both splits keep the order of the rows. The
-    encoder was trained on rows of both splits. For the estimators of the divergence that does not matter, since they
-    take the encoder as given and need only exchangeable rows; but these held-out rows say nothing about overfitting.
-
-    Raises:
-        DataError: Fewer than ten rows.
-    """
-    if posteriors.test is not None:
-        return posteriors
-    q = posteriors.train
-    if q.n < FEWEST_ROWS:
-        raise DataError(f"mean has {q.n} rows and there is no mean_test: splitting takes at least {FEWEST_ROWS} rows")
-    held_out = np.zeros(q.n, dtype=bool)
-    chosen = stream(seed, "held-out rows").permutation(q.n)[: round(q.n * HELD_OUT_SHARE)]
-    held_out[chosen] = True
-    labels = posteriors.labels_train
-    return Posteriors(
-        AggregatedPosterior(q.mean[~held_out], q.variance[~held_out]),
-        AggregatedPosterior(q.mean[held_out], q.variance[held_out]),
-        None if labels is None else labels[~held_out],
-        None if labels is None else labels[held_out],
-        posteriors.warnings,
-    )
+def some_rows(posteriors: Posteriors, rows: int, seed: int = 0) -> Posteriors:
+    """At most `rows` rows of each half, drawn at random, in order and in memory; `posteriors` where that is so."""
+    changes: dict[str, object] = {}
+    for half in ("train", "test"):
+        q = getattr(posteriors, half)
+        if q is None or (q.n <= rows and not isinstance(q, StreamedPosterior)):
+            continue
+        index = np.arange(q.n)
+        if rows < q.n:
+            index = np.sort(stream(seed, "some rows", half).choice(q.n, rows, replace=False, shuffle=False))
+        changes[half] = take_rows(q, index)
+        for what in ("labels", "groups"):
+            values = getattr(posteriors, f"{what}_{half}")
+            changes[f"{what}_{half}"] = None if values is None else values[index]
+    return replace(posteriors, **changes) if changes else posteriors
 
 
 def active_dimensions(kl: np.ndarray, threshold: float) -> np.ndarray:

@@ -10,8 +10,8 @@ from ..posterior.mixture import AggregatedPosterior, Moments
 PAIR_ROWS = 1024
 # Numbers of the third moments that are held at once: 64 MiB.
 SLAB_ELEMENTS = 2**23
-# Multiplications that are still begun: a minute of one core.
-SKEWNESS_WORK = 1e12
+# Multiplications that are still begun: ten seconds of one core.
+SKEWNESS_WORK = 1e11
 
 
 def mardia_kurtosis(

@@ -14,6 +14,7 @@ import numpy as np
 
 from ..posterior.gauge import Canonical, canonical_form, slack_of
 from ..posterior.mixture import AggregatedPosterior, Moments, normal_log_pdf
+from ..posterior.other_laws import FullCovariance, has_density
 from ..posterior.splits import Posteriors, active_dimensions
 from ..streams import stream
 from .divergence import (
@@ -126,6 +127,7 @@ class Portrait:
         seed: Of every draw; the same input and seed give the same portrait.
         groups_train, groups_test: (N,) which rows of a split belong together (patches of one image, cells of one
             donor), for the standard errors; None takes consecutive rows.
+        canonical: The canonical transform; None fits it on the train split. Give that of all rows for some of them.
     """
 
     def __init__(
@@ -139,8 +141,10 @@ class Portrait:
         seed: int = 0,
         groups_train: np.ndarray | None = None,
         groups_test: np.ndarray | None = None,
+        canonical: Canonical | None = None,
     ) -> None:
         self.posteriors = posteriors
+        self._canonical = canonical
         self.active_threshold = active_threshold
         self.points, self.gmm_components, self.fit_points = points, gmm_components, fit_points
         self.seed = seed
@@ -149,8 +153,8 @@ class Portrait:
 
     @cached_property
     def canonical(self) -> Canonical:
-        """The canonical transform, fitted on the train split."""
-        return canonical_form(self.train.q, self.train.moments)
+        """The canonical transform, fitted on the train split unless it was given."""
+        return canonical_form(self.train.q, self.train.moments) if self._canonical is None else self._canonical
 
     @cached_property
     def train_canonical(self) -> Law:
@@ -203,48 +207,74 @@ class Portrait:
     def joint(self) -> list[dict[str, object]]:
         """Everything about the joint law, one row for raw and one for canonical form (nats; see `divergence.py`).
 
+        Raises:
+            ImpossibleEstimate: An estimate contradicts arithmetic by more than its error.
+        """
+        return [row | self._held_out_row(str(row["form"])) for row in self.in_sample]
+
+    @cached_property
+    def in_sample(self) -> list[dict[str, object]]:
+        """What the train rows show of the joint law by themselves, one row for raw and one for canonical form, nats.
+
         Information, total correlation and densities of draws are computed once, in canonical form: an affine change of
         the latent dimensions leaves the first two alone and moves ln Q by a constant. `mutual_information_raw` is the
-        estimate before it is moved to a bound; `mardia_skewness` is None where it would take too long.
+        estimate before it is moved to a bound. What a law without ln Q has not is None, as is `mardia_skewness` where
+        it would take too long.
 
         Raises:
             ImpossibleEstimate: An estimate contradicts arithmetic by more than its error.
         """
         inner = self.train_canonical
-        dimension_wise = float(inner.distances.kl.sum())
-        mean_kl = float(inner.kl.sum())
-        draws, log_density = self._draws_train
-        raw_information = mutual_information(inner.q, draws, log_density)
-        information = feasible_information(raw_information, inner.q.n, mean_kl, dimension_wise)
         latent_dim = inner.q.latent_dim
-        shared = {
+        full = isinstance(self.train.q, FullCovariance)
+        mean_kl = float(inner.kl.sum())
+        dimension_wise = None
+        shared: dict[str, object] = {
             "n_train": inner.q.n,
             "n_test": None if self.test is None else self.test.q.n,
-            "mutual_information": information,
-            "mutual_information_se": raw_information.se,
-            "mutual_information_raw": raw_information.value,
-            "total_correlation": max(mean_kl - information - dimension_wise, 0.0),
+            "mutual_information": None,
+            "mutual_information_se": None,
+            "mutual_information_raw": None,
+            "total_correlation": None,
             "log_n": float(np.log(inner.q.n)),
             "active_dimensions": int(self.active.sum()),
-            "mardia_kurtosis": mardia_kurtosis(inner.q, inner.moments, inner.covariance),
+            "mardia_kurtosis": None if full else mardia_kurtosis(inner.q, inner.moments, inner.covariance),
             "mardia_kurtosis_normal": float(latent_dim * (latent_dim + 2)),
-            "mardia_skewness": mardia_skewness(inner.q, inner.moments, inner.covariance),
+            "mardia_skewness": None if full else mardia_skewness(inner.q, inner.moments, inner.covariance),
         }
+        if has_density(self.train.q):
+            dimension_wise = float(inner.distances.kl.sum())
+            estimate = mutual_information(inner.q, *self._draws_train)
+            information = feasible_information(estimate, inner.q.n, mean_kl, dimension_wise)
+            shared |= {
+                "mutual_information": information,
+                "mutual_information_se": estimate.se,
+                "mutual_information_raw": estimate.value,
+                "total_correlation": max(mean_kl - information - dimension_wise, 0.0),
+            }
         rows = []
         for form, law in (("raw", self.train), ("canonical", inner)):
-            # The marginals' KL in raw form is the canonical one plus the slack that was taken out.
-            marginal = dimension_wise + (float(law.slack.sum()) if form == "raw" else 0.0)
-            row = {
-                "form": form,
-                **shared,
-                "mean_kl": float(law.kl.sum()),
-                "dimension_wise_kl": marginal,
-                "kl_in_sample": marginal + shared["total_correlation"],
-                "gaussian_part": gaussian_part(law.moments, law.covariance),
-                "mmd": maximum_mean_discrepancy(law.q, stream(self.seed, "mmd")),
-            }
-            rows.append(row | self._held_out_row(form))
+            row = {"form": form, **shared, "mean_kl": float(law.kl.sum())}
+            row |= {"dimension_wise_kl": None, "kl_in_sample": None}
+            if dimension_wise is not None:
+                # The marginals' KL in raw form is the canonical one plus the slack that was taken out.
+                marginal = dimension_wise + (float(law.slack.sum()) if form == "raw" else 0.0)
+                row |= {"dimension_wise_kl": marginal, "kl_in_sample": marginal + shared["total_correlation"]}
+            row["gaussian_part"] = gaussian_part(law.moments, law.covariance)
+            row["mmd"] = None if full else maximum_mean_discrepancy(law.q, stream(self.seed, "mmd"))
+            rows.append(row)
         return rows
+
+    @property
+    def held_out_densities(self) -> tuple[Draws, np.ndarray, np.ndarray]:
+        """Canonical draws of the held-out split, and ln Q_train and ln Q_test there (canonical volume, nats)."""
+        return self._draws_test, self._log_train, self._log_test
+
+    def log_prior(self, form: str, z: np.ndarray) -> np.ndarray:
+        """ln p of the form, as a density over the canonical space, at canonical points z (M, d), nats."""
+        if form == "canonical":
+            return normal_log_pdf(z)
+        return normal_log_pdf(self.canonical.invert(z)) - self.canonical.log_determinant
 
     @cached_property
     def _draws_test(self) -> Draws | None:
@@ -253,17 +283,16 @@ class Portrait:
         return balanced_draws(self.test_canonical.q, self.points, stream(self.seed, "bracket"))
 
     @cached_property
-    def _log_train(self) -> tuple[Draws, np.ndarray, np.ndarray]:
-        """Draws of Q_train, and ln Q_train there and at `_draws_test` (in one pass over all rows)."""
+    def _draws_train(self) -> tuple[Draws, np.ndarray]:
+        """Draws of Q_train, and ln Q_train there."""
         q = self.train_canonical.q
         draws = balanced_draws(q, self.points, stream(self.seed, "mutual information"))
-        points = [draws.z] if self.test is None else [draws.z, self._draws_test.z]
-        values = q.log_density(np.concatenate(points))
-        return draws, values[: len(draws.z)], values[len(draws.z) :]
+        return draws, q.log_density(draws.z)
 
-    @property
-    def _draws_train(self) -> tuple[Draws, np.ndarray]:
-        return self._log_train[:2]
+    @cached_property
+    def _log_train(self) -> np.ndarray:
+        """ln Q_train at the draws of Q_test."""
+        return self.train_canonical.q.log_density(self._draws_test.z)
 
     @cached_property
     def _certified(self) -> tuple[Draws, np.ndarray]:
@@ -285,15 +314,8 @@ class Portrait:
             row: dict[str, object] = {name + end: None for name in HELD_OUT for end in ("", "_se")}
             return row | {"mean_kl_test": None, "identified": None, "gmm_components": None}
         train, test = (self.train, self.test) if form == "raw" else (self.train_canonical, self.test_canonical)
-
-        def log_prior(z: np.ndarray) -> np.ndarray:
-            """ln p of the form, as a density over the canonical space, at canonical points."""
-            if form == "canonical":
-                return normal_log_pdf(z)
-            return normal_log_pdf(self.canonical.invert(z)) - self.canonical.log_determinant
-
-        draws, log_train, log_test = self._draws_test, self._log_train[2], self._log_test
-        prior = log_prior(draws.z)
+        draws, log_train, log_test = self.held_out_densities
+        prior = self.log_prior(form, draws.z)
         low, high = draws.mean(log_train - prior), draws.mean(log_test - prior)
         gap = draws.mean(log_test - log_train)
         if gap.value < -IMPOSSIBLE * np.nan_to_num(gap.se) - ROUNDING:
@@ -305,7 +327,7 @@ class Portrait:
             "bracket_low": low,
             "bracket_high": Estimate(max(high.value, low.value), high.se),
             "certified_gaussian": certified_gaussian(train.moments.mean, train.covariance, test.q),
-            "certified_gmm": many.mean(log_mixture - log_prior(many.z)),
+            "certified_gmm": many.mean(log_mixture - self.log_prior(form, many.z)),
         }
         row = {}
         for name, estimate in estimates.items():

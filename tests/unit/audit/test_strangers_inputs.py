@@ -128,7 +128,7 @@ def test_the_advised_sampler_beats_the_others_on_held_out_rows():
     table = result.candidates.set_index("candidate")
     advised = table.loc[result.summary["advised_sampler"]]
     assert advised["gain"] > table.loc["normal", "gain"] > table.loc["prior", "gain"]
-    assert "mixture of 4" in result.summary["advised_sampler"]
+    assert result.summary["advised_sampler"] == "mixture of 5, diagonal"
     # What the four clusters are worth: H(normal of equal moments) over the mixture's, more than six nats.
     assert result.mismatch.set_index("part").loc["dependence", "low"] > 6
     assert result.advice[0].startswith("Fit a density") and "nats" in result.advice[0]
@@ -445,7 +445,7 @@ def test_what_does_not_fit_is_streamed_with_exact_moments(tmp_path, monkeypatch,
     whole = audit(mean, variance, **FAST)
     monkeypatch.setattr(containers, "MAPPED_BYTES", 1000)
     monkeypatch.setattr(foreign_files, "STREAMED_NUMBERS", 10_000)
-    monkeypatch.setattr(plan, "MARGINAL_NUMBERS", 10_000)
+    monkeypatch.setattr(plan, "NUMBERS", 10_000)
     monkeypatch.setattr(plan, "JOINT_ROWS", 1500)
     shards = audit_file(tmp_path, **FAST)
     names = ["mean", "variance", "kurtosis", "kl", "skewness", "kurtosis_low"]

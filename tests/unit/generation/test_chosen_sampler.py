@@ -9,10 +9,10 @@ from scipy.stats import multivariate_normal
 from aggregated_posterior.generation.chosen_sampler import (
     choose_sampler,
     load_sampler,
-    outlier_rows,
 )
 from aggregated_posterior.posterior.mixture import AggregatedPosterior
 from aggregated_posterior.posterior.other_laws import Codes
+from aggregated_posterior.posterior.outliers import find_outliers, without_outliers
 from aggregated_posterior.posterior.splits import Posteriors
 from aggregated_posterior.storage import DataError, write_arrays
 
@@ -104,7 +104,7 @@ def test_one_outlier_neither_fits_nor_judges():
     rng = np.random.default_rng(0)
     means, variances = np.sqrt(0.8) * rng.standard_normal((1000, 6)), np.full((1000, 6), 0.2)
     variances[17, 2] = np.exp(20.0)
-    assert np.flatnonzero(outlier_rows(AggregatedPosterior(means, variances))).tolist() == [17]
+    assert np.flatnonzero(~without_outliers(AggregatedPosterior(means, variances))[1]).tolist() == [17]
     sampler = choose_sampler(Posteriors(AggregatedPosterior(means, variances), None), **FEW)
     assert sampler.kind == "prior" and sampler.about["outliers_left_out"] == 1
 
@@ -135,7 +135,7 @@ def test_many_rows_far_out_are_part_of_q():
     rng = np.random.default_rng(1)
     means = np.where(rng.random((1000, 1)) < 0.05, 5.0, 0.0) + 1e-3 * rng.standard_normal((1000, 1))
     q = AggregatedPosterior(means, np.full((1000, 1), 1e-6))
-    assert not outlier_rows(q).any()
+    assert not find_outliers(q)
 
 
 def test_nothing_active_and_one_dimension():

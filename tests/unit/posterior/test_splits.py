@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import save, save_file
 
+from aggregated_posterior.posterior.exchangeable import hold_out
 from aggregated_posterior.posterior.foreign_files import posteriors_from_arrays, read_posteriors
-from aggregated_posterior.posterior.splits import Posteriors, hold_out
+from aggregated_posterior.posterior.splits import Posteriors
 from aggregated_posterior.storage import DataError, write_arrays
 
 N, D = 40, 3

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..posterior.mixture import AggregatedPosterior
+from .mixture import AggregatedPosterior
+from .other_laws import StreamedPosterior, take_rows
 
 # A row's share of a dimension's second moment about the median, over that of the median row: 400 is twenty deviations.
 TIMES_MEDIAN = 400.0
@@ -32,14 +33,29 @@ class Outlier:
     variance: float
     variance_with: float
     variance_without: float
+    half: str = "train"
 
     def sentence(self) -> str:
         """Where it lies and what it does."""
+        row = "Row" if self.half == "train" else "Held-out row"
         return (
-            f"Row {self.row}, dimension {self.dimension} is an outlier (mean {self.mean:.4g}, variance "
+            f"{row} {self.row}, dimension {self.dimension} is an outlier (mean {self.mean:.4g}, variance "
             f"{self.variance:.4g}): with it the dimension's variance is {self.variance_with:.4g}, without it "
             f"{self.variance_without:.4g}"
         )
+
+
+def without_outliers(q: AggregatedPosterior) -> tuple[AggregatedPosterior, np.ndarray, list[Outlier]]:
+    """q without the rows that hold outliers, a mask (N,) of the rows that are kept, and the outliers' entries.
+
+    Rows that are streamed from files stay: their outliers are found, and left to the caller.
+    """
+    found = find_outliers(q)
+    kept = np.ones(q.n, dtype=bool)
+    if found and not isinstance(q, StreamedPosterior):
+        kept[[outlier.row for outlier in found]] = False
+        q = take_rows(q, kept)
+    return q, kept, found
 
 
 def find_outliers(q: AggregatedPosterior) -> list[Outlier]:
