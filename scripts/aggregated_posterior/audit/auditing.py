@@ -104,14 +104,14 @@ class Audit:
     comparison: Comparison | None
 
     def sampler(self, **settings: Any) -> FittedSampler:
-        """The advised sampler, as fitted for the audit; with `settings` of `choose_sampler` a new and closer choice.
+        """The best sampler for these posteriors, chosen as `fit` does: more closely than the advice, which is quick.
+
+        `settings` are those of `choose_sampler`; `comparison.sampler` is the advised one, and costs nothing.
 
         Raises:
-            DataError: There is none because too few rows could be held out.
+            DataError: Too few rows to hold any out.
         """
-        if settings or self.comparison is None:
-            return choose_sampler(self.posteriors, **settings)
-        return self.comparison.sampler
+        return choose_sampler(self.posteriors, **settings)
 
     def to_dict(self) -> dict[str, Any]:
         """Everything as JSON builtins."""

@@ -58,8 +58,9 @@ def run(options: argparse.Namespace) -> None:
         print(f"warning: {for_terminal(note)}", file=sys.stderr)
     sampler.save(output)
     print(describe(sampler))
-    print(f"\nWrote {output}. Draw codes for your decoder with\n")
-    print(f"  aggregated-posterior sample {output} -n 1000 -o z.npy")
+    shown = for_terminal(output)
+    print(f"\nWrote {shown}. Draw codes for your decoder with\n")
+    print(f"  aggregated-posterior sample {shown} -n 1000 -o z.npy")
 
 
 def describe(sampler: FittedSampler) -> str:

@@ -112,7 +112,7 @@ def measure_joint_law(
             row |= {"bracket_low": low.value, "bracket_low_se": low.se, "identified": gap.value < 1.0}
             row |= {"bracket_high": max(high.value, low.value), "bracket_high_se": high.se}
         rows.append(row)
-    tried = found.table.set_index("candidate").loc[kinds].reset_index()
+    tried = found.table.set_index("candidate").loc[kinds].reset_index().astype({"parameters": int})
     tried["gain_low"] = [gains["raw"][kind].low(level) for kind in kinds]
     return JointLaw(
         rows=rows,

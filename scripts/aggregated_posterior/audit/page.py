@@ -78,7 +78,7 @@ def html_page(audit: Audit, source: str) -> str:
     environment.filters["code"] = _code
     template = environment.from_string((folder / "audit.html.j2").read_text(encoding="utf-8"))
     # None where too few rows could be held out: the headline says so, and the page goes without candidates.
-    sampler = None if audit.comparison is None else audit.sampler()
+    sampler = None if audit.comparison is None else audit.comparison.sampler
     return template.render(
         name=Path(source).name,
         headline=headline(audit, source),

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..posterior.mixture import AggregatedPosterior
 from ..posterior.other_laws import Codes, FullCovariance
 from ..posterior.splits import Posteriors
-from ..statistics.joint_shape import SKEWNESS_WORK
+from ..statistics.joint_shape import PAIR_NUMBERS, PAIR_ROWS, SKEWNESS_WORK
 
 # Numbers (rows × dimensions) that marginals and the joint law look at; more rows are drawn at random.
 NUMBERS = 40_000_000
@@ -18,10 +19,15 @@ DENSITY_WORK = 16_000_000_000
 FEWEST_POINTS = 200
 # Dimensions up to which there is a joint law at all: its covariance has d² numbers.
 JOINT_DIMENSIONS = 4096
-# Seconds on one core of 2024: per number in the moments and the marginals, per dimension of the marginals, per number
-# and point of ln Q, per number that mixtures are fitted to, per pair of rows and dimension, per multiplication.
-SECONDS_MOMENTS, SECONDS_MARGINALS, SECONDS_DIMENSION = 1.5e-8, 2e-7, 3e-3
+# Seconds on one core of 2024, from the measurements in docs/audit.md. In all, for libraries to load. Per number:
+# moments, outliers and repeats; preparing marginals. Per dimension: distances of a marginal, and for narrow posteriors
+# per panel and octave of widths. Then per number and point of ln Q, per number that mixtures are fitted to, per pair of
+# rows and dimension, per multiplication.
+SECONDS_START = 0.25
+SECONDS_MOMENTS, SECONDS_MARGINALS, SECONDS_DIMENSION, SECONDS_PANELS = 3e-8, 2e-7, 3e-3, 5.5e-6
 SECONDS_DENSITY, SECONDS_FITS, SECONDS_PAIRS, SECONDS_PRODUCTS = 3e-10, 1.3e-6, 1e-8, 3.5e-11
+# Rows at which the widths of the posteriors are looked at beforehand, and panels that each row can need.
+PROBED, PANELS_PER_ROW = 1000, 8
 
 
 @dataclass(frozen=True)
@@ -87,13 +93,33 @@ def plan_audit(posteriors: Posteriors, points: int = 1000, fit_points: int = 10_
     skewness = joint and joint_rows * float(d) ** 3 / 3 <= SKEWNESS_WORK
     if joint and not skewness:
         left_out.append(f"Mardia's skewness: {d:,}³ third moments")
-    seconds = SECONDS_MOMENTS * n * d * 3
-    seconds += (SECONDS_DIMENSION + SECONDS_MARGINALS * marginal_rows) * d * (3 if joint else 1)
+    seconds = SECONDS_START + SECONDS_MOMENTS * n * d * 3
+    prepared = marginal_rows + (joint_rows if bracket else 0)
+    seconds += SECONDS_MARGINALS * prepared * d
+    seconds += SECONDS_DIMENSION * d + SECONDS_PANELS * _panels(q, marginal_rows)
     if joint:
-        seconds += SECONDS_DENSITY * 3 * points * joint_rows * d * bracket
-        seconds += SECONDS_FITS * min(fit_points * d, 4e6) + SECONDS_PAIRS * min(joint_rows, 1024) ** 2 * d
-        seconds += SECONDS_PRODUCTS * joint_rows * float(d) ** 2 * (d if skewness else 4)
+        seconds += SECONDS_DENSITY * 2 * points * joint_rows * d * bracket
+        pairs = min(joint_rows, PAIR_ROWS) ** 2 * d
+        seconds += SECONDS_FITS * min(fit_points * d, 4e6) + SECONDS_PAIRS * min(pairs, PAIR_NUMBERS)
+        seconds += SECONDS_PRODUCTS * joint_rows * float(d) ** 2 * (d / 3 if skewness else 4)
     return Plan(n, d, marginal_rows, joint_rows, points, joint, bracket, skewness, left_out, seconds)
+
+
+def _panels(q: AggregatedPosterior, rows: int) -> float:
+    """Panels on which the distances of all marginals are summed, times octaves of widths: what narrow posteriors cost.
+
+    A dimension takes about as many panels as posteriors fit into the spread of the means, and no more than its rows can
+    need; each octave of widths is looked at on each.
+    """
+    if isinstance(q, Codes):
+        return 0.0
+    some = np.unique(np.linspace(0, q.n - 1, min(q.n, PROBED)).astype(np.int64))
+    mean, variance = (np.asarray(a[some], dtype=np.float64) for a in (q.mean, q.variance))
+    positive = np.where(variance > 0, variance, 1.0)
+    with np.errstate(invalid="ignore", over="ignore"):  # a mapped file is examined later
+        panels = np.minimum(mean.std(axis=0) / np.sqrt(np.median(positive, axis=0)), PANELS_PER_ROW * rows)
+        octaves = np.log2(positive.max(axis=0) / positive.min(axis=0)) + 1
+        return float(np.nan_to_num(panels * octaves, posinf=0.0).sum())
 
 
 def duration(seconds: float) -> str:

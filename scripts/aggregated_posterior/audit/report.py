@@ -112,9 +112,10 @@ def print_audit(audit: Audit, source: str, console: Console) -> None:
     for title, sentences in (("What this means", audit.findings[1:]), ("What to do", audit.advice)):
         console.print(Text(title, style="bold"))
         for sentence in sentences:
-            console.print(Text(f"• {sentence}"))
+            console.print(Text(f"• {for_terminal(sentence, len(sentence))}"))
         console.print()
     for caption, headings, cells in tables(audit):
+        headings = [for_terminal(heading) for heading in headings]  # names of columns of labels are the user's
         for number, columns in enumerate(_folded(headings, cells, console.width)):
             title = caption if number == 0 else "continued"
             table = Table(
@@ -127,7 +128,7 @@ def print_audit(audit: Audit, source: str, console: Console) -> None:
             )
             for column in columns:
                 justify = "left" if headings[column] in TEXTS else "right"
-                table.add_column(headings[column], justify=justify, no_wrap=True, overflow="fold")
+                table.add_column(Text(headings[column]), justify=justify, no_wrap=True, overflow="fold")
             for row in cells:
                 table.add_row(*(row[column] for column in columns))
             console.print(table)

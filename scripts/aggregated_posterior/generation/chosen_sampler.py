@@ -360,7 +360,8 @@ def compare_samplers(
                 # Whether EM has converged matters less here than elsewhere: held-out rows judge what it came to.
                 mixture = fit_normal_mixture(
                     points, k, stream(seed, "sampler", covariance, k), "diag" if covariance == "diagonal" else "full",
-                    iterations=60, smallest_gain=effort.smallest_gain, starts=STARTS if k <= effort.few else 1, must_converge=False,
+                    iterations=60, smallest_gain=effort.smallest_gain, starts=STARTS if k <= effort.few else 1,
+                    must_converge=False,
                 )  # fmt: skip
                 table.append(row(_law(name, canonical, active, mixture), covariance, 2 * d + k * (1 + a + size) - 1))
                 gain = table[-1]["gain"]

@@ -6,8 +6,9 @@ import numpy as np
 
 from ..posterior.mixture import AggregatedPosterior, Moments
 
-# Rows up to which all pairs of components are summed in `maximum_mean_discrepancy`: half a million pairs.
-PAIR_ROWS = 1024
+# Rows up to which all pairs of components are summed in `maximum_mean_discrepancy`: half a million pairs, of 64
+# dimensions at most; fewer of more, so that 2 048 dimensions take a second and not twenty.
+PAIR_ROWS, PAIR_NUMBERS = 1024, 1024**2 * 64
 # Numbers of the third moments that are held at once: 64 MiB.
 SLAB_ELEMENTS = 2**23
 # Multiplications that are still begun: ten seconds of one core.
@@ -103,9 +104,9 @@ def maximum_mean_discrepancy(
         E k(z_n, z_m) = Π_j γ/√(γ² + s_n + s_m) · exp(−(μ_n − μ_m)²/(2(γ² + s_n + s_m)))
 
     and the same with μ_m = 0, s_m = 1 for the prior. Terms of one row and the diagonal of the pairs are exact over all
-    N. Off-diagonal pairs are exact for N ≤ 1024; beyond, they are averaged over a random subset of 1024 rows (unbiased
-    for the square), which needs `rng`. What the subset's distances to the prior miss of all rows' is corrected for,
-    which takes away the largest part of the subset's error when Q is near N(0, I).
+    N. Off-diagonal pairs are exact for N ≤ 1024 (and N²d ≤ 1024²·64); beyond, they are averaged over a random subset of
+    as many rows (unbiased for the square), which needs `rng`. What the subset's distances to the prior miss of all
+    rows' is corrected for, which takes away the largest part of the subset's error when Q is near N(0, I).
 
     Args:
         bandwidth: γ; default √d, so that γ² is half the mean squared distance of two draws of N(0, I).
@@ -122,9 +123,10 @@ def maximum_mean_discrepancy(
         exponent = -0.5 * (mean * mean / width + np.log(width / g)).sum(axis=1)
         prior[start : start + len(mean)] = np.exp(np.maximum(exponent, -700.0))
         diagonal += np.exp(-0.5 * np.log1p(2 * variance / g).sum(axis=1)).sum()
-    if q.n > PAIR_ROWS and rng is None:
-        raise ValueError(f"{q.n} rows are more than {PAIR_ROWS}: pairs are subsampled, give a random generator")
-    rows = np.arange(q.n) if q.n <= PAIR_ROWS else np.sort(rng.choice(q.n, PAIR_ROWS, replace=False))
+    most = max(2, min(PAIR_ROWS, int(np.sqrt(PAIR_NUMBERS / d))))
+    if q.n > most and rng is None:
+        raise ValueError(f"{q.n} rows are more than {most}: pairs are subsampled, give a random generator")
+    rows = np.arange(q.n) if q.n <= most else np.sort(rng.choice(q.n, most, replace=False))
     pairs = _mean_off_diagonal(*q.rows(rows), g)
     pairs -= 2 * (prior[rows].mean() - prior.mean())
     own = diagonal / q.n**2 + (1 - 1 / q.n) * pairs

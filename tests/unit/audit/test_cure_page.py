@@ -67,19 +67,19 @@ def test_the_page_is_whole_and_the_same_twice(folder):
     assert (folder / "again.html").read_text() == page
 
 
-def test_advice_page_and_sampler_are_of_one_fit(monkeypatch):
+def test_advice_and_page_are_of_one_fit(monkeypatch):
     result = audit(*clusters(), **FAST)
 
     def refuse(*arguments, **settings):
         raise AssertionError("fitted again")
 
     monkeypatch.setattr("aggregated_posterior.generation.chosen_sampler.fit_normal_mixture", refuse)
-    sampler = result.sampler()
+    sampler = result.comparison.sampler
     assert sampler.kind == result.summary["advised_sampler"] == "mixture of 2, diagonal"
     advised = result.candidates.set_index("candidate").loc[sampler.kind]
     assert sampler.gain_ == advised["gain"] and f"{sampler.gain_:.3g}" in html_page(result, "own.npz")
     with pytest.raises(AssertionError, match="fitted again"):
-        result.sampler(components=(3,))
+        result.sampler()
 
 
 def test_its_commands_run(folder, monkeypatch, capsys):

@@ -13,7 +13,10 @@ from aggregated_posterior.audit import audit_command
 from aggregated_posterior.audit.auditing import Audit, audit, audit_file, audit_levels
 from aggregated_posterior.audit.cli import main
 from aggregated_posterior.audit.codes import distances_of_codes
+from aggregated_posterior.audit.plan import plan_audit
 from aggregated_posterior.posterior.foreign_files import Reading, meaning, read_posteriors
+from aggregated_posterior.posterior.mixture import AggregatedPosterior
+from aggregated_posterior.posterior.splits import Posteriors
 from aggregated_posterior.storage import DataError
 
 FAST = {"points": 300, "gmm_components": 4, "fit_points": 2000}
@@ -497,7 +500,37 @@ def test_progress_without_a_terminal(tmp_path, capsys, monkeypatch):
     assert len(lines) > 1 and all(line.startswith("audit: ") for line in lines)
 
 
+def test_narrow_posteriors_are_planned_for_beforehand():
+    """Narrow posteriors of unequal width take several times as long, and the plan says so."""
+    mean, variance = normal(2000, 16, 0.5)
+    narrow = np.exp(-14 + np.random.default_rng(1).standard_normal(mean.shape))
+    plans = [plan_audit(Posteriors(AggregatedPosterior(5 * mean, s), None)) for s in (variance, narrow)]
+    assert plans[1].seconds > 3 * plans[0].seconds and not plans[1].left_out
+    empty = AggregatedPosterior(np.zeros((3, 2)), np.ones((3, 2)))
+    empty.mean[1] = np.nan  # as in a mapped file that nobody has looked through yet
+    assert np.isfinite(plan_audit(Posteriors(empty, None)).seconds)
+
+
 # ----------------------------------------------------------------------------------------------------------- told well
+
+
+def test_names_from_strangers_are_shown_and_never_acted_upon(tmp_path, capsys):
+    mean, variance = normal(60, 2, 0.3)
+    names = ("\x1b[31m\u202e\nred", "[bold]")
+    path = tmp_path / "own\x1b[2J.npz"
+    with path.open("wb") as stream:
+        np.savez(stream, mean=mean, variance=variance, **{name: np.arange(60) % 3 for name in names})
+    labels = [part for name in names for part in ("--labels", name)]
+    assert main(["audit", str(path), *labels, "--json", "-"]) == 0
+    text = capsys.readouterr().out
+    assert "\x1b" not in text and f"eta_squared_{names[0]}" in json.loads(text)["dimensions"][0]
+    assert main(["audit", str(path), *labels]) == 0
+    assert main(["fit", str(path), "-o", str(tmp_path / "s\x1b[1m.safetensors")]) == 0
+    assert main(["sample", str(tmp_path / "s\x1b[1m.safetensors"), "-n", "3", "-o", str(tmp_path / "\x1b[1m.npy")]) == 0
+    assert main(["canonical", str(path), "-o", str(tmp_path / "c\x1b[1m.safetensors")]) == 0
+    out, err = capsys.readouterr()
+    assert "\x1b" not in out + err and "\u202e" not in out + err
+    assert r"\x1b[31m\u202e\nred η²" in out and "[bold] η²" in out
 
 
 @pytest.mark.parametrize("width", [80, 60])

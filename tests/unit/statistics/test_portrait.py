@@ -71,7 +71,7 @@ def test_the_integral_of_the_distribution_function_moves_with_the_law(posteriors
 
 
 def test_nothing_is_computed_twice(posteriors, monkeypatch):
-    """Both tables, the joint law and the grain: one fit, one set of marginals and of moments a split, each ln Q once."""
+    """Both tables, the joint law and the grain: one fit, one set of marginals a split, each ln Q once."""
     calls = []
 
     def counted(name, function):
