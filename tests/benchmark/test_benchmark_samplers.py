@@ -66,9 +66,7 @@ def test_ladder_of_one_model(benchmark):
     def decoder(z: np.ndarray) -> torch.Tensor:
         return model.decode(torch.from_numpy(z))
 
-    rows, _ = benchmark.pedantic(
-        score_ladder, (decoder, splits, judges), {"draws": 1, "progress": False}, rounds=1, iterations=1
-    )
+    rows, _ = benchmark.pedantic(score_ladder, (decoder, splits, judges), {"draws": 1}, rounds=1, iterations=1)
     assert len(rows) == 3 * 17
     if not small:
         seconds = benchmark.stats.stats.median

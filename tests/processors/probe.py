@@ -21,10 +21,6 @@ sys.path[:0] = [str(ROOT / "scripts"), str(ROOT)]
 
 from aggregated_posterior import numerics  # noqa: E402
 
-# Named by what they make, so that a rule that is split or joined is found as it then is: the first that exists.
-STATISTICS = ("compute_statistics", "compute_moments")
-LONG_STATISTICS = ("measure_marginals", "measure_divergence")
-
 
 def call(script: str, known: Mapping[str, Any]) -> None:
     """Call the function of scripts/{script}.py with those of the `known` values that it has parameters for."""
@@ -40,10 +36,6 @@ def call(script: str, known: Mapping[str, Any]) -> None:
     began = time.monotonic()
     function(**{parameter.name: known[parameter.name] for parameter in parameters if parameter.name in known})
     print(f"{script}: {time.monotonic() - began:.1f} s", flush=True)
-
-
-def exists(script: str) -> bool:
-    return (ROOT / f"scripts/{script}.py").is_file()
 
 
 def make_images(path: Path) -> None:
@@ -71,7 +63,8 @@ def cells() -> list[dict[str, Any]]:
     from aggregated_posterior.pipeline.schemas import load_registry, read_yaml
 
     schema = read_yaml(ROOT / "workflow/schemas/config.schema.yaml")
-    architectures = schema["properties"]["sweeps"]["items"]["properties"]["architectures"]["items"]["enum"]
+    known = schema["properties"]["sweeps"]["items"]["properties"]["architectures"]["items"]["enum"]
+    architectures = [name for name in known if name != configuration.MADE]  # there is nothing to train in the others
     training = {"epochs": 5, "batch_size": 32, "learning_rate": 0.01}
     sweep = {"datasets": ["digits"], "latent_dims": [3], "kl_weights": [0.5], "seeds": [0]}
     content = {"experiment": "probe", "training": training, "sweeps": [{**sweep, "architectures": architectures}]}
@@ -83,7 +76,6 @@ def run(folder: Path, short: bool) -> None:
     """Make every file in `folder`."""
     data = folder / "data.safetensors"
     make_images(data)
-    statistics = next(name for name in STATISTICS if exists(name))
     if not short:
         judge = folder / "judge.safetensors"
         settings = {"epochs": 2, "batch_size": 32, "learning_rate": 0.003, "seed": 0, "minimum_accuracy": 0.0}
@@ -95,7 +87,7 @@ def run(folder: Path, short: bool) -> None:
         files = {name: str(model / f"{name}.safetensors") for name in ("vae", "posteriors", "plates")}
         tables = ("history", "losses", "moments", "marginals", "curves", "marginal_curves", "scores")
         files |= {name: str(model / f"{name}.csv") for name in tables}
-        files |= {"divergence": str(model / "divergence.json"), "data": str(data)}
+        files |= {"divergence": str(model / "divergence.json"), "data": str(data), "loss_table": files["losses"]}
         training = {**settings, **cell["training"], "active_threshold": 0.05}
         call("train_vae", {**files, "settings": training, "device": "cpu"})
         call("encode_posteriors", {**files, "seed": 0, **training})
@@ -107,18 +99,16 @@ def run(folder: Path, short: bool) -> None:
             "active_threshold": 0.0,
             "seed": 0,
         }
-        call(statistics, {**files, **sizes})
+        call("compute_statistics", {**files, **sizes})
         models.append(files["moments"])
         keys.append({"experiment": "probe", **{key: value for key, value in cell.items() if key != "training"}})
         if short:
             continue
-        for name in LONG_STATISTICS:
-            if exists(name):
-                call(name, {**files, **sizes})
         ladder = {"images": 40, "components": [2], "neighbours": 3, "plate_size": 2, "draws": 2, "seed": 0}
         call("score_samplers", {**files, "judges": [str(folder / "judge.safetensors")], **ladder})
     table = folder / "moments.csv"
-    call("collect_moments", {"models": models, "table": str(table), "keys": keys})
+    collected = {"models": {"moments": models}, "tables": {"moments": str(table)}, "cells": {"moments": keys}}
+    call("collect_tables", collected)
     if not short:
         from aggregated_posterior.pipeline import configuration
         from aggregated_posterior.pipeline.schemas import read_yaml

@@ -88,7 +88,7 @@ class Evidence:
 
     def not_tested(self, claim: str, reason: str) -> Verdict:
         """The verdict where the experiment has nothing to measure the claim by."""
-        return self.verdict(claim, UNKNOWN, "not tested", no_runs(), f"not tested: {reason}")
+        return self.verdict(claim, UNKNOWN, "not tested", no_runs(), reason)
 
 
 def no_runs() -> pd.DataFrame:
