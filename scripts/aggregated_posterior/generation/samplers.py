@@ -30,7 +30,7 @@ class Sampler(ABC):
 
     def fit(self, q: AggregatedPosterior) -> Self:
         """Fit the law to `q`, which must not be the split that the samples are scored on."""
-        self._fitted_rows = _fingerprints(q)
+        self._fitted_rows = frozenset(_fingerprints(q).tolist())
         self.latent_dim = q.latent_dim
         self._fit(q)
         return self
@@ -59,7 +59,7 @@ class Sampler(ABC):
                 fitted to. (A few may be: data sets hold the same picture twice.) Both must be in the same
                 coordinates.
         """
-        seen = np.isin(_fingerprints(evaluation), self._fitted_rows).mean()
+        seen = np.mean([row in self._fitted_rows for row in _fingerprints(evaluation).tolist()])
         if seen > 0.01:
             raise DataError(
                 f"{type(self).__name__} was fitted to {seen:.0%} of the posteriors that judge its samples; "
