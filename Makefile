@@ -51,7 +51,7 @@ audit: install ## Audit a VAE of your own: make audit FILE=posteriors.npz (ARGS=
 	@PYTHONPATH=scripts $(BIN)/python -m aggregated_posterior audit "$(FILE)" $(ARGS)
 
 site: install ## The pages of all published experiments, into site/, ready for a static host
-	$(BIN)/python tools/site.py
+	$(BIN)/python tools/site_pages.py
 
 # By time alone: what was made on a GPU or by another version is compared as it is, not made again.
 verify: install ## Compare your own run with the published one

@@ -147,10 +147,15 @@ def sweep_content(samplers: pd.DataFrame, moments: pd.DataFrame) -> dict[str, An
     return {"cells": cells}
 
 
-def site_page(experiments: Sequence[Mapping[str, Any]], template: str | Path = TEMPLATES / "site.html.j2") -> str:
+def site_page(
+    experiments: Sequence[Mapping[str, Any]],
+    audits: Sequence[Mapping[str, str]] = (),
+    template: str | Path = TEMPLATES / "site.html.j2",
+) -> str:
     """The page over all published experiments.
 
     Args:
+        audits: `name` and `page` of the audits of example models.
         experiments: `name`, `claims`, `page` (its address beside this page), `command` (how to reproduce it), `runs`.
     """
     order = list(dict.fromkeys(claim["id"] for experiment in experiments for claim in experiment["claims"]))
@@ -160,7 +165,7 @@ def site_page(experiments: Sequence[Mapping[str, Any]], template: str | Path = T
          "cells": [next((c for c in e["claims"] if c["id"] == name), None) for e in experiments]}
         for name in order
     ]  # fmt: skip
-    return _render(template, experiments=experiments, table=table, meanings=MEANINGS)
+    return _render(template, experiments=experiments, audits=audits, table=table, meanings=MEANINGS)
 
 
 def _render(template: str | Path, **content: Any) -> str:

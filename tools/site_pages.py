@@ -1,7 +1,13 @@
-"""Make the pages of all published experiments, from the published files alone: `make site`, into site/."""
+"""Make the pages of all published experiments, from the published files alone: `make site`, into site/.
 
+Beside them the audit of an example model, by the very code of its page under docs/.
+"""
+
+import re
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "scripts"))
@@ -14,8 +20,25 @@ from aggregated_posterior.figures.page import (  # noqa: E402
 )
 from aggregated_posterior.storage import DataError, read_json, read_table, write_text  # noqa: E402
 
+# A model to be audited as a stranger's would be → the page whose Python blocks train it and leave `result`, its audit.
+EXAMPLES = {"a torch model on digits": ROOT / "docs/torch.md"}
 
-def make_site(published: Path, site: Path) -> list[str]:
+
+def make_audits(site: Path) -> list[dict[str, str]]:
+    """Write the audit's page of every example model; return their names and addresses."""
+    from aggregated_posterior.audit.page import html_page
+
+    audits = []
+    for name, path in EXAMPLES.items():
+        blocks = re.findall(r"^```python\n(.*?)^```", path.read_text(encoding="utf-8"), flags=re.M | re.S)
+        names: dict[str, Any] = {}
+        exec(compile("\n".join(blocks), str(path), "exec"), names)
+        write_text(site / f"audits/{path.stem}.html", html_page(names["result"], f"{path.stem}.npz"))
+        audits.append({"name": name, "page": f"audits/{path.stem}.html"})
+    return audits
+
+
+def make_site(published: Path, site: Path, audits: Sequence[Mapping[str, str]] = ()) -> list[str]:
     """Write a page for every published experiment and one over all; return their names.
 
     Raises:
@@ -46,13 +69,13 @@ def make_site(published: Path, site: Path) -> list[str]:
         )
     if not entries:
         raise DataError(f"{published}: holds no experiment; publish one with make publish")
-    write_text(site / "index.html", site_page(entries))
+    write_text(site / "index.html", site_page(entries, audits))
     return [entry["name"] for entry in entries]
 
 
 if __name__ == "__main__":
     try:
-        names = make_site(ROOT / "results/published", ROOT / "site")
+        names = make_site(ROOT / "results/published", ROOT / "site", make_audits(ROOT / "site"))
     except DataError as error:
         sys.exit(f"error: {error}")
     print(f"site/index.html: {', '.join(names)}")
