@@ -43,7 +43,8 @@ def picture_of_marginals(marginals: Marginals, active: pd.DataFrame) -> str:
 
 def picture_of_pair(pair: Pair) -> str:
     """Q of two dimensions beside the product of their marginals, in the same shades."""
-    with _drawing(4.6, 2.5) as figure:
+    # Room for the titles: panels of a fixed aspect take all the height that they can.
+    with _drawing(4.6, 2.9) as figure:
         panels = figure.subplots(1, 2, sharex=True, sharey=True)
         for axis, density, title in zip(panels, (pair.joint, pair.product), ("Q", "marginals alone"), strict=True):
             levels = [*_levels(pair.joint if title == "Q" else density), density.max() * 1.001]
