@@ -42,3 +42,10 @@ def test_thousands_of_names_are_cut_at_ten(tmp_path):
     np.savez(path, **posteriors(), **{f"\x1b[2Jname{number}": np.zeros(1) for number in range(3000)})
     (note,) = [note for note in read_posteriors(path).warnings if "ignored" in note]
     assert "2,990 more" in note and len(note) < 1000 and note.isprintable()
+
+
+@pytest.mark.parametrize("name", ["mean", "variance", "labels", "mean_test"])
+def test_a_single_value_is_no_array_of_rows(tmp_path, name):
+    np.savez(tmp_path / "a.npz", **{**posteriors(), name: np.float64(0)})
+    with pytest.raises(DataError, match=rf"{name} is a single value"):
+        read_posteriors(tmp_path / "a.npz")

@@ -142,7 +142,8 @@ def zipped(members: list[tuple[str, bytes]]) -> bytes:
         warnings.simplefilter("ignore")  # a name that is there twice
         with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
             for name, content in members:
-                archive.writestr(f"{name}.npy" if name else "x.npy", content)
+                # Python's own writer fails on a name that begins with NUL, since it cuts names there.
+                archive.writestr(f"{name}.npy" if name and name[0] != "\0" else "x.npy", content)
     return stream.getvalue()
 
 

@@ -169,6 +169,9 @@ def _levels(
     arrays: Mapping[str, list[np.ndarray]], available: list[str], reading: Reading, single: bool = False
 ) -> dict[str, Posteriors]:
     """Sort arrays (each a list of shards) by level and split, and make posteriors of each level."""
+    for name, parts in arrays.items():
+        if any(np.ndim(part) == 0 for part in parts):
+            raise DataError(f"{name} is a single value: expected an array with one row per data point")
     sorted_out: dict[tuple[str, str], dict[str, str]] = {}  # (level, split) → base → name
     used: set[str] = set()
     for base, value in reading.keys.items():
