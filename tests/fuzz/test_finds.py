@@ -1,10 +1,13 @@
 """What fuzzing found, kept: each file once ended in a traceback."""
 
+import io
 import struct
+import zipfile
 
 import numpy as np
 import pytest
 
+from aggregated_posterior.data.archives import walk_files
 from aggregated_posterior.posterior.foreign_files import read_posteriors
 from aggregated_posterior.storage import DataError
 
@@ -49,3 +52,12 @@ def test_a_single_value_is_no_array_of_rows(tmp_path, name):
     np.savez(tmp_path / "a.npz", **{**posteriors(), name: np.float64(0)})
     with pytest.raises(DataError, match=rf"{name} is a single value"):
         read_posteriors(tmp_path / "a.npz")
+
+
+def test_a_member_without_a_name_is_a_damaged_archive(tmp_path):
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        archive.writestr("a/1.png", b"x")
+    (tmp_path / "a.zip").write_bytes(stream.getvalue().replace(b"a/1.png", b"\0/1.png"))
+    with pytest.raises(DataError, match="a member has no name"):
+        list(walk_files(tmp_path / "a.zip", {".png"}))

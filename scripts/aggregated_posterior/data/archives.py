@@ -179,6 +179,8 @@ def _walk_zip(path: Path, suffixes: tuple[str, ...]) -> Iterator[tuple[PurePosix
     with zipfile.ZipFile(path) as archive:
         for member in archive.infolist():
             relative = _checked(member.filename, path)
+            if not member.filename:  # cut at a NUL; zipfile's own question below fails on it
+                raise zipfile.BadZipFile("a member has no name")
             if member.is_dir():
                 continue
             kind = stat.S_IFMT(member.external_attr >> 16)

@@ -29,7 +29,7 @@ KNOWN = ".npz or .safetensors (or .npy, .h5ad, .csv)"
 _DAMAGE = (
     OSError, ValueError, EOFError, KeyError, TypeError, AttributeError, NotImplementedError, RuntimeError, MemoryError,
     OverflowError, SyntaxError, struct.error, tokenize.TokenError, zipfile.BadZipFile, zlib.error,
-    lzma.LZMAError,
+    lzma.LZMAError, IndexError,
 )  # fmt: skip
 # safetensors' names of types, as NumPy's; BF16 is widened, see `_bfloat16`.
 _SAFETENSORS = {
