@@ -61,3 +61,12 @@ def test_a_member_without_a_name_is_a_damaged_archive(tmp_path):
     (tmp_path / "a.zip").write_bytes(stream.getvalue().replace(b"a/1.png", b"\0/1.png"))
     with pytest.raises(DataError, match="a member has no name"):
         list(walk_files(tmp_path / "a.zip", {".png"}))
+
+
+def test_a_name_that_is_said_to_be_utf_8_and_is_not_is_a_damaged_archive(tmp_path):
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        archive.writestr("ä/1.png", b"x")
+    (tmp_path / "a.zip").write_bytes(stream.getvalue().replace("ä".encode(), b"\xab\xab"))
+    with pytest.raises(DataError, match="damaged"):
+        list(walk_files(tmp_path / "a.zip", {".png"}))

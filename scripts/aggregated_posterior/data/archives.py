@@ -57,6 +57,7 @@ def walk_files(path: str | Path, suffixes: tuple[str, ...]) -> Iterator[tuple[Pu
         EOFError,
         NotImplementedError,
         RuntimeError,
+        UnicodeDecodeError,
     ) as error:
         raise DataError(f"{path}: is a damaged or unsupported archive ({reason(error)})") from None
     except OSError as error:
