@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import html
-import json
 import re
 import shlex
-import shutil
 
 import numpy as np
 import pytest
@@ -15,8 +13,8 @@ from aggregated_posterior import audit
 from aggregated_posterior.audit.cli import main
 from aggregated_posterior.audit.page import html_page, verdict
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-CHROMEDRIVER = shutil.which("chromedriver")
+from ...browser import colour_scheme, nothing_asked_and_nothing_wrong, open_browser, resize
+
 FAST = {"points": 300, "gmm_components": 4, "fit_points": 2000}
 NAME = "own & <strange> 'file'.npz"
 
@@ -110,27 +108,15 @@ def test_one_dimension_too_few_rows_and_nothing_active_have_pages_too():
 @pytest.fixture(scope="module")
 def browser(folder, tmp_path_factory):
     """Chromium with the page open, and no network."""
-    if not (CHROMIUM and CHROMEDRIVER):
-        pytest.skip("chromium and chromedriver are not installed (apt-get install chromium chromium-driver)")
-    from selenium import webdriver
-
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
-    flags = "--headless=new --no-sandbox --disable-gpu --no-first-run --disable-background-networking"
-    for flag in (*flags.split(), "--proxy-server=127.0.0.1:9", f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(CHROMEDRIVER))
+    driver = open_browser(tmp_path_factory.mktemp("profile"))
     driver.get((folder / "audit.html").as_uri())
     yield driver
     driver.quit()
 
 
 def screen(browser, width, scheme="light"):
-    size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500}
-    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
-    features = [{"name": "prefers-color-scheme", "value": scheme}]
-    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+    resize(browser, width)
+    colour_scheme(browser, scheme)
 
 
 @pytest.mark.parametrize("width", [320, 390, 1200])
@@ -192,10 +178,4 @@ def test_the_button_copies_or_selects_the_code(browser):
 
 
 def test_it_asks_nothing_of_the_network_and_raises_no_error(browser):
-    requests = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
-    asked = {
-        message["params"]["request"]["url"].split(":", 1)[0]
-        for message in requests if message["method"] == "Network.requestWillBeSent"
-    }  # fmt: skip
-    assert "file" in asked and not asked & {"http", "https", "ws", "wss", "ftp"}
-    assert not [entry["message"] for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
+    assert nothing_asked_and_nothing_wrong(browser)
