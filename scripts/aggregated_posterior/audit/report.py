@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from rich.console import Console
 
-FIGURE_KINDS = ("svg", "pdf", "png")
 # Dates and versions in the metadata would change the bytes of an unchanged picture.
 METADATA: dict[str, dict[str, None]] = {"svg": {"Date": None}, "pdf": {"CreationDate": None}, "png": {"Software": None}}
 SHOWN = 40
