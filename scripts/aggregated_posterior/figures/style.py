@@ -54,7 +54,7 @@ NOT_STATED = "n/a"
 # Ids inside an SVG are hashes; with a fixed salt they depend on the drawing alone.
 _SVG_SALT = "aggregated-posterior"
 # A date, or the version of the program, would change the bytes of an unchanged picture.
-_METADATA: dict[str, dict[str, None]] = {
+METADATA: dict[str, dict[str, None]] = {
     "svg": {"Date": None, "Creator": None},
     "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
     "png": {"Software": None},
@@ -133,7 +133,7 @@ def save_figure(
         # Laying out is most of the work, and the three formats shall have the same layout.
         figure.draw_without_rendering()
         figure.set_layout_engine("none")
-        for kind, metadata in _METADATA.items():
+        for kind, metadata in METADATA.items():
             with atomic_path(files[kind]) as temporary:
                 figure.savefig(temporary, format=kind, dpi=settings["dpi"], metadata=metadata)
     write_text(files["finding"], finding)
