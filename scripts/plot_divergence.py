@@ -4,25 +4,20 @@ from aggregated_posterior.figures import divergence as figures_divergence
 from aggregated_posterior.figures.findings import describe
 from aggregated_posterior.figures.style import save_figure
 from aggregated_posterior.pipeline.scripting import script_log
-from aggregated_posterior.storage import read_table, write_text
+from aggregated_posterior.storage import read_table
 
 
-def plot_divergence(divergence: str, svg: str, pdf: str, png: str, finding: str | None, style: dict) -> None:
-    """Write the figure in three formats, and its finding in words where `finding` names a file."""
+def plot_divergence(divergence: str, files: dict[str, str], style: dict) -> None:
+    """Write the figure in three formats, and its finding in words."""
     tables = {"divergence": read_table(divergence)}
-    figure = figures_divergence.divergence(tables["divergence"], style)
-    save_figure(figure, svg=svg, pdf=pdf, png=png, style=style)
-    if finding is not None:
-        write_text(finding, describe("divergence", tables, style))
+    figure = figures_divergence.divergence(**tables, style=style)
+    save_figure(figure, describe("divergence", tables, style), files, style)
 
 
 if __name__ == "__main__":
     with script_log(snakemake.log[0]):
         plot_divergence(
             divergence=snakemake.input.divergence,
-            svg=snakemake.output.svg,
-            pdf=snakemake.output.pdf,
-            png=snakemake.output.png,
-            finding=snakemake.output.get("finding"),
+            files=dict(snakemake.output),
             style=snakemake.params.style,
         )

@@ -4,18 +4,14 @@ from aggregated_posterior.figures.density import latent_map
 from aggregated_posterior.figures.findings import describe
 from aggregated_posterior.figures.style import save_figure
 from aggregated_posterior.pipeline.scripting import script_log
-from aggregated_posterior.storage import read_table, write_text
+from aggregated_posterior.storage import read_table
 
 
-def plot_latent_map(
-    latent_ellipses: str, latent_density: str, svg: str, pdf: str, png: str, finding: str | None, style: dict
-) -> None:
-    """Write the figure in three formats, and its finding in words where `finding` names a file."""
+def plot_latent_map(latent_ellipses: str, latent_density: str, files: dict[str, str], style: dict) -> None:
+    """Write the figure in three formats, and its finding in words."""
     tables = {"latent_ellipses": read_table(latent_ellipses), "latent_density": read_table(latent_density)}
-    figure = latent_map(tables["latent_ellipses"], tables["latent_density"], style)
-    save_figure(figure, svg=svg, pdf=pdf, png=png, style=style)
-    if finding is not None:
-        write_text(finding, describe("latent_map", tables, style))
+    figure = latent_map(**tables, style=style)
+    save_figure(figure, describe("latent_map", tables, style), files, style)
 
 
 if __name__ == "__main__":
@@ -23,9 +19,6 @@ if __name__ == "__main__":
         plot_latent_map(
             latent_ellipses=snakemake.input.latent_ellipses,
             latent_density=snakemake.input.latent_density,
-            svg=snakemake.output.svg,
-            pdf=snakemake.output.pdf,
-            png=snakemake.output.png,
-            finding=snakemake.output.get("finding"),
+            files=dict(snakemake.output),
             style=snakemake.params.style,
         )

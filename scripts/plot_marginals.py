@@ -1,21 +1,17 @@
 """Draw the marginals of Q(z) and their quantiles beside N(0, 1)."""
 
-from aggregated_posterior.figures import density as figures_density
+from aggregated_posterior.figures import density
 from aggregated_posterior.figures.findings import describe
 from aggregated_posterior.figures.style import save_figure
 from aggregated_posterior.pipeline.scripting import script_log
-from aggregated_posterior.storage import read_table, write_text
+from aggregated_posterior.storage import read_table
 
 
-def plot_marginals(
-    marginal_curves: str, marginals: str, svg: str, pdf: str, png: str, finding: str | None, style: dict
-) -> None:
-    """Write the figure in three formats, and its finding in words where `finding` names a file."""
+def plot_marginals(marginal_curves: str, marginals: str, files: dict[str, str], style: dict) -> None:
+    """Write the figure in three formats, and its finding in words."""
     tables = {"marginal_curves": read_table(marginal_curves), "marginals": read_table(marginals)}
-    figure = figures_density.marginals(tables["marginal_curves"], tables["marginals"], style)
-    save_figure(figure, svg=svg, pdf=pdf, png=png, style=style)
-    if finding is not None:
-        write_text(finding, describe("marginals", tables, style))
+    figure = density.marginals(**tables, style=style)
+    save_figure(figure, describe("marginals", tables, style), files, style)
 
 
 if __name__ == "__main__":
@@ -23,9 +19,6 @@ if __name__ == "__main__":
         plot_marginals(
             marginal_curves=snakemake.input.marginal_curves,
             marginals=snakemake.input.marginals,
-            svg=snakemake.output.svg,
-            pdf=snakemake.output.pdf,
-            png=snakemake.output.png,
-            finding=snakemake.output.get("finding"),
+            files=dict(snakemake.output),
             style=snakemake.params.style,
         )

@@ -4,17 +4,13 @@ from aggregated_posterior.figures.findings import sampler_plates as describe_pla
 from aggregated_posterior.figures.samplers import sampler_plates
 from aggregated_posterior.figures.style import complete_style, save_figure
 from aggregated_posterior.pipeline.scripting import script_log
-from aggregated_posterior.storage import read_arrays, read_table, write_text
+from aggregated_posterior.storage import read_arrays, read_table
 
 
-def plot_sampler_plates(
-    plates: list[str], moments: str, cells: list[dict], svg: str, pdf: str, png: str, finding: str | None, style: dict
-) -> None:
-    """Write the figure of all plates (same order as `cells`), and its finding where a file is named."""
+def plot_sampler_plates(plates: list[str], moments: str, cells: list[dict], files: dict[str, str], style: dict) -> None:
+    """Write the figure of all plates (same order as `cells`) in three formats, and its finding in words."""
     figure = sampler_plates([read_arrays(path)[0] for path in plates], cells, read_table(moments), style)
-    save_figure(figure, svg=svg, pdf=pdf, png=png, style=style)
-    if finding is not None:
-        write_text(finding, describe_plates(cells, complete_style(style)) + "\n")
+    save_figure(figure, describe_plates(cells, complete_style(style)) + "\n", files, style)
 
 
 if __name__ == "__main__":
@@ -23,9 +19,6 @@ if __name__ == "__main__":
             plates=snakemake.input.get("plates", []),
             moments=snakemake.input.moments,
             cells=snakemake.params.cells,
-            svg=snakemake.output.svg,
-            pdf=snakemake.output.pdf,
-            png=snakemake.output.png,
-            finding=snakemake.output.get("finding"),
+            files=dict(snakemake.output),
             style=snakemake.params.style,
         )

@@ -4,18 +4,14 @@ from aggregated_posterior.figures.findings import describe
 from aggregated_posterior.figures.style import save_figure
 from aggregated_posterior.figures.training import variance_law
 from aggregated_posterior.pipeline.scripting import script_log
-from aggregated_posterior.storage import read_table, write_text
+from aggregated_posterior.storage import read_table
 
 
-def plot_variance_law(
-    moments: str, training: str, svg: str, pdf: str, png: str, finding: str | None, style: dict
-) -> None:
-    """Write the figure in three formats, and its finding in words where `finding` names a file."""
+def plot_variance_law(moments: str, training: str, files: dict[str, str], style: dict) -> None:
+    """Write the figure in three formats, and its finding in words."""
     tables = {"moments": read_table(moments), "training": read_table(training)}
-    figure = variance_law(tables["moments"], tables["training"], style)
-    save_figure(figure, svg=svg, pdf=pdf, png=png, style=style)
-    if finding is not None:
-        write_text(finding, describe("variance_law", tables, style))
+    figure = variance_law(**tables, style=style)
+    save_figure(figure, describe("variance_law", tables, style), files, style)
 
 
 if __name__ == "__main__":
@@ -23,9 +19,6 @@ if __name__ == "__main__":
         plot_variance_law(
             moments=snakemake.input.moments,
             training=snakemake.input.training,
-            svg=snakemake.output.svg,
-            pdf=snakemake.output.pdf,
-            png=snakemake.output.png,
-            finding=snakemake.output.get("finding"),
+            files=dict(snakemake.output),
             style=snakemake.params.style,
         )

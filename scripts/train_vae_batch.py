@@ -8,18 +8,25 @@ from aggregated_posterior import numerics
 from aggregated_posterior.model.together import train_together
 from aggregated_posterior.model.training import HISTORY_COLUMNS, TrainingSettings, prepare_process
 from aggregated_posterior.model.vae import save_vae
+from aggregated_posterior.pipeline.progress import Progress, label_of_file
 from aggregated_posterior.pipeline.scripting import script_log
 from aggregated_posterior.storage import read_arrays, write_table
 
 
 def train_vae_batch(
-    data: str, vaes: Sequence[str], histories: Sequence[str], settings: Sequence[dict], device: str
+    data: str, vaes: Sequence[str], histories: Sequence[str], settings: Sequence[dict], device: str, rule: str
 ) -> None:
-    """Train on the images of `data`, all models in step."""
+    """Train on the images of `data`, all models in step; lines of progress begin with the rule's name."""
     prepare_process()
     arrays, metadata = read_arrays(data, ["images_train"])
+    progress = Progress(f"{label_of_file(rule, vaes[0])}, first of {len(vaes)}", "epoch")
+
+    def say(rows: list[dict[str, float]]) -> None:
+        lowest, highest = (limit(row["reconstruction"] for row in rows) for limit in (min, max))
+        progress(rows[0]["epoch"], settings[0]["epochs"], f"reconstruction {lowest:.1f} to {highest:.1f} nats")
+
     trained = train_together(
-        arrays["images_train"], metadata["maximum"], [TrainingSettings(**one) for one in settings], device
+        arrays["images_train"], metadata["maximum"], [TrainingSettings(**one) for one in settings], device, say
     )
     run = {"device": device, "precision": "float32", "deterministic": True, "threads": 1, "models": len(settings)}
     run["numerics"] = numerics.describe()
@@ -38,4 +45,5 @@ if __name__ == "__main__":
             histories=[snakemake.output[f"history_{number}"] for number in numbers],
             settings=snakemake.params.settings,
             device=snakemake.params.device,
+            rule=snakemake.rule,
         )

@@ -2,6 +2,10 @@
 
 import json
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -14,20 +18,31 @@ FLAGS = (
 ).split()
 
 
-def open_browser(profile):
-    """A driver of headless Chromium with a new profile; the test is skipped where there is none."""
+@contextmanager
+def browser_at(page: Path) -> Iterator:
+    """A driver of headless Chromium, with a new profile and the page open; the test is skipped where there is none."""
     if not (CHROMIUM and CHROMEDRIVER):
         pytest.skip("chromium and chromedriver are not installed (apt-get install chromium chromium-driver)")
     from selenium import webdriver
 
     options = webdriver.ChromeOptions()
     options.binary_location = CHROMIUM
-    for flag in (*FLAGS, f"--user-data-dir={profile}"):
-        options.add_argument(flag)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(CHROMEDRIVER))
-    driver.set_script_timeout(60)
-    return driver
+    # Chromium may still write to its profile when it has been told to end.
+    with TemporaryDirectory(ignore_cleanup_errors=True) as profile:
+        for flag in (*FLAGS, f"--user-data-dir={profile}"):
+            options.add_argument(flag)
+        with webdriver.Chrome(options=options, service=webdriver.ChromeService(CHROMEDRIVER)) as driver:
+            driver.set_script_timeout(60)
+            driver.get(page.as_uri())
+            yield driver
+
+
+def wait(driver, condition):
+    """What a condition on the driver gives, once it is true."""
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    return WebDriverWait(driver, 60).until(condition)
 
 
 def nothing_asked_and_nothing_wrong(driver) -> bool:

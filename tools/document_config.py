@@ -18,10 +18,11 @@ INTRODUCTION = """\
 
 | file | what it holds |
 | --- | --- |
-| `config.yaml` | the default experiment: scikit-learn's digits, no download, a few minutes on two cores |
+| `config.yaml` | the default experiment: scikit-learn's digits, no download, 12 minutes on two cores |
 | `mnist.yaml` | the replication on MNIST, laid over `config.yaml` |
 | `fashion_mnist.yaml`, `*_conv.yaml` | the same on data, and with an architecture, that had not been seen before |
 | `mnist_regauging.yaml` | ablations of re-gauging between epochs |
+| `batches.yaml` | laid over another one, trains its models many at once on a GPU |
 | `datasets.yaml` | the data sets that a sweep may name, and your own |
 | `plotting.yaml` | how figures look; a change redraws figures and reruns nothing else |
 | `claims.yaml` | claims and thresholds, fixed before the sweep ran |

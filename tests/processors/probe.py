@@ -115,8 +115,8 @@ def run(folder: Path, short: bool) -> None:
 
         schema = read_yaml(ROOT / "workflow/schemas/plotting.schema.yaml")
         style = configuration.validate(read_yaml(ROOT / "config/plotting.yaml"), schema, "plotting.yaml")
-        formats = {name: str(folder / f"kurtosis_terms.{name}") for name in ("svg", "pdf", "png")}
-        call("plot_kurtosis_terms", {"moments": str(table), **formats, "finding": None, "style": style})
+        files = {name: str(folder / f"kurtosis_terms.{name}") for name in ("svg", "pdf", "png", "finding")}
+        call("plot_kurtosis_terms", {"moments": str(table), "files": files, "style": style})
 
 
 def main() -> None:

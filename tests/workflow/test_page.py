@@ -7,7 +7,7 @@ import pytest
 
 from aggregated_posterior.storage import read_arrays
 
-from ..browser import accessibility_faults, colour_scheme, nothing_asked_and_nothing_wrong, open_browser, resize
+from ..browser import accessibility_faults, browser_at, colour_scheme, nothing_asked_and_nothing_wrong, resize
 
 
 @pytest.fixture(scope="module")
@@ -16,11 +16,9 @@ def page(finished):
 
 
 @pytest.fixture(scope="module")
-def browser(page, tmp_path_factory):
-    driver = open_browser(tmp_path_factory.mktemp("profile"))
-    driver.get(page.as_uri())
-    yield driver
-    driver.quit()
+def browser(page):
+    with browser_at(page) as driver:
+        yield driver
 
 
 def text(browser, identifier):

@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from ..browser import nothing_asked_and_nothing_wrong, open_browser
+from ..browser import browser_at, nothing_asked_and_nothing_wrong, wait
 from .conftest import ROOT, TINY
 
 FIGURES = sorted(path.stem.removeprefix("plot_") for path in (ROOT / "scripts").glob("plot_*.py"))
@@ -26,18 +26,10 @@ def embedded(report, name):
 
 
 @pytest.fixture(scope="module")
-def browser(report, tmp_path_factory):
+def browser(report):
     """Chromium with the report open."""
-    driver = open_browser(tmp_path_factory.mktemp("profile"))
-    driver.get(report.as_uri())
-    yield driver
-    driver.quit()
-
-
-def wait(browser, condition):
-    from selenium.webdriver.support.ui import WebDriverWait
-
-    return WebDriverWait(browser, 60).until(condition)
+    with browser_at(report) as driver:
+        yield driver
 
 
 def find(browser, xpath):

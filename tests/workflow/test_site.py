@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from ..browser import accessibility_faults, colour_scheme, nothing_asked_and_nothing_wrong, open_browser, resize
+from ..browser import accessibility_faults, browser_at, colour_scheme, nothing_asked_and_nothing_wrong, resize
 from .conftest import ROOT
 
 sys.path.insert(0, str(ROOT / "tools"))
@@ -27,9 +27,8 @@ def test_it_links_every_experiment_and_every_audit(site):
     assert (site / "digits/index.html").stat().st_size < 5 * 2**20
 
 
-def test_the_browser_shows_it_at_both_widths(site, tmp_path):
-    driver = open_browser(tmp_path)
-    try:
+def test_the_browser_shows_it_at_both_widths(site):
+    with browser_at(site / "index.html") as driver:
         for page in ("index.html", "digits/index.html"):
             driver.get((site / page).as_uri())
             for width in (390, 1200):
@@ -39,5 +38,3 @@ def test_the_browser_shows_it_at_both_widths(site, tmp_path):
                     assert driver.execute_script("return document.documentElement.scrollWidth") <= width, page
                     assert not accessibility_faults(driver), page
         assert nothing_asked_and_nothing_wrong(driver)
-    finally:
-        driver.quit()

@@ -19,7 +19,6 @@ from ..streams import stream
 
 # Components of the density that stands for a prior known by its draws.
 FITTED_COMPONENTS = 20
-EXPECTED = "give draws (M, d), or means (K, d) with one of variances (K, d) and covariances (K, d, d)"
 NAMES = ("means", "variances", "covariances", "weights", "draws")
 
 

@@ -16,9 +16,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from rich.console import Console
 
-FIGURE_KINDS = ("svg", "pdf", "png")
-# Dates and versions in the metadata would change the bytes of an unchanged picture.
-METADATA: dict[str, dict[str, None]] = {"svg": {"Date": None}, "pdf": {"CreationDate": None}, "png": {"Software": None}}
 SHOWN = 40
 # Headings of columns that hold words.
 TEXTS = ("part", "mostly", "candidate", "known")
@@ -156,7 +153,7 @@ def headline(audit: Audit, source: str) -> str:
 
 def figure_bytes(audit: Audit, kind: str) -> bytes:
     """The figure as svg, pdf or png; the same audit gives the same bytes."""
-    from ..figures.style import drawing
+    from ..figures.style import METADATA, drawing
 
     with drawing(None) as settings:
         stream = io.BytesIO()

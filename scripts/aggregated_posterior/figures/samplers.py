@@ -45,15 +45,6 @@ def sampler_label(name: str) -> str:
     return f"mixture of {name.removeprefix('gmm_')}" if name.startswith("gmm_") else name.replace("_", " ")
 
 
-def one_judge(rows: pd.DataFrame, settings: Mapping[str, Any]) -> pd.DataFrame:
-    """Return the scores of the judge that the style names, or of the first one: judges' scales differ."""
-    if rows.empty or "judge" not in rows:
-        return rows
-    wanted = settings["judge"]
-    judges = sorted(rows["judge"].unique())
-    return rows[rows["judge"] == (wanted if wanted in judges else judges[0])]
-
-
 def factor_shares(samplers: pd.DataFrame) -> pd.DataFrame:
     """Each run's removable penalty and what scale, shape and dependence take of it (Shapley), means over judges.
 

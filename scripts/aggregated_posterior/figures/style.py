@@ -25,7 +25,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
-from ..storage import DataError, atomic_path
+from ..storage import DataError, atomic_path, write_text
 
 # The same values stand as defaults in workflow/schemas/plotting.schema.yaml, which says what each is for; a
 # test keeps the two alike. They are here as well so that an installed library draws without a config folder.
@@ -54,7 +54,7 @@ NOT_STATED = "n/a"
 # Ids inside an SVG are hashes; with a fixed salt they depend on the drawing alone.
 _SVG_SALT = "aggregated-posterior"
 # A date, or the version of the program, would change the bytes of an unchanged picture.
-_METADATA: dict[str, dict[str, None]] = {
+METADATA: dict[str, dict[str, None]] = {
     "svg": {"Date": None, "Creator": None},
     "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
     "png": {"Software": None},
@@ -119,21 +119,24 @@ def drawing(style: Mapping[str, Any] | None) -> Iterator[dict[str, Any]]:
 
 
 def save_figure(
-    figure: Figure,
-    *,
-    svg: str | Path,
-    pdf: str | Path,
-    png: str | Path,
-    style: Mapping[str, Any] | None = None,
+    figure: Figure, finding: str, files: Mapping[str, str | Path], style: Mapping[str, Any] | None = None
 ) -> None:
-    """Write `figure` in three formats, each whole or not at all, without dates, versions or machine names."""
+    """Write a figure and what it shows, each file whole or not at all, without dates, versions or machine names.
+
+    Args:
+        figure: The figure.
+        finding: The sentence that stands under it.
+        files: The paths of `svg`, `pdf` and `png`, and of the sentence, `finding`.
+        style: Settings of the look.
+    """
     with drawing(style) as settings:
         # Laying out is most of the work, and the three formats shall have the same layout.
         figure.draw_without_rendering()
         figure.set_layout_engine("none")
-        for kind, path in (("svg", svg), ("pdf", pdf), ("png", png)):
-            with atomic_path(path) as temporary:
-                figure.savefig(temporary, format=kind, dpi=settings["dpi"], metadata=_METADATA[kind])
+        for kind, metadata in METADATA.items():
+            with atomic_path(files[kind]) as temporary:
+                figure.savefig(temporary, format=kind, dpi=settings["dpi"], metadata=metadata)
+    write_text(files["finding"], finding)
 
 
 def new_figure(width: float, height: float, layout: str = "constrained") -> Figure:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,7 +28,11 @@ from .vae import VAE, images_to_floats
 
 
 def train_together(
-    images: np.ndarray, maximum: float, settings: Sequence[TrainingSettings], device: str = "cpu"
+    images: np.ndarray,
+    maximum: float,
+    settings: Sequence[TrainingSettings],
+    device: str = "cpu",
+    on_epoch: Callable[[list[dict[str, float]]], Any] = lambda rows: None,
 ) -> list[tuple[VAE, list[dict[str, float]]]]:
     """Train models that differ in seed and KL weight only; each is what `training.train` gives, to rounding.
 
@@ -36,6 +41,7 @@ def train_together(
         maximum: The value that becomes pixel value 1.
         settings: What to train.
         device: Where to train, `cpu` or `cuda`.
+        on_epoch: Called after every epoch with its rows of the histories, one per model.
 
     Raises:
         DataError: A loss became NaN or diverged.
@@ -75,6 +81,7 @@ def train_together(
             check_progress(histories[n][-1], untrained[n], settings[n])
             if common.regauges_after(epoch):
                 regauge_on(data, maximum, models[n], _slice(optimiser, stacked, models[n], n), common.regauge_adam)
+        on_epoch([history[-1] for history in histories])
     return [(model.cpu(), history) for model, history in zip(models, histories, strict=True)]
 
 

@@ -13,7 +13,7 @@ from aggregated_posterior import audit
 from aggregated_posterior.audit.cli import main
 from aggregated_posterior.audit.page import html_page, verdict
 
-from ...browser import colour_scheme, nothing_asked_and_nothing_wrong, open_browser, resize
+from ...browser import browser_at, colour_scheme, nothing_asked_and_nothing_wrong, resize, wait
 
 FAST = {"points": 300, "gmm_components": 4, "fit_points": 2000}
 NAME = "own & <strange> 'file'.npz"
@@ -106,12 +106,10 @@ def test_one_dimension_too_few_rows_and_nothing_active_have_pages_too():
 
 
 @pytest.fixture(scope="module")
-def browser(folder, tmp_path_factory):
+def browser(folder):
     """Chromium with the page open, and no network."""
-    driver = open_browser(tmp_path_factory.mktemp("profile"))
-    driver.get((folder / "audit.html").as_uri())
-    yield driver
-    driver.quit()
+    with browser_at(folder / "audit.html") as driver:
+        yield driver
 
 
 def screen(browser, width, scheme="light"):
@@ -172,9 +170,7 @@ def test_columns_sort_up_and_down_as_numbers(browser):
 def test_the_button_copies_or_selects_the_code(browser):
     button = browser.find_element("css selector", "button.copy")
     browser.execute_script("arguments[0].click()", button)
-    from selenium.webdriver.support.ui import WebDriverWait
-
-    WebDriverWait(browser, 10).until(lambda driver: button.text in ("Copied", "Selected"))
+    wait(browser, lambda driver: button.text in ("Copied", "Selected"))
 
 
 def test_it_asks_nothing_of_the_network_and_raises_no_error(browser):

@@ -278,9 +278,10 @@ def sweep() -> Tables:
 
 
 def _save(figure: Figure, folder: Path) -> dict[str, bytes]:
-    paths = {kind: folder / f"figure.{kind}" for kind in ("svg", "pdf", "png")}
-    figures.save_figure(figure, **paths, style={"dpi": 60})
-    return {kind: path.read_bytes() for kind, path in paths.items()}
+    pictures = {kind: folder / f"figure.{kind}" for kind in ("svg", "pdf", "png")}
+    figures.save_figure(figure, "A finding.\n", {**pictures, "finding": folder / "figure.rst"}, {"dpi": 60})
+    assert (folder / "figure.rst").read_text() == "A finding.\n"
+    return {kind: path.read_bytes() for kind, path in pictures.items()}
 
 
 def _texts(figure: Figure) -> str:
