@@ -82,10 +82,11 @@ def claim_controls(evidence: Evidence) -> Verdict:
         return evidence.not_tested("C8", "no control in this experiment")
     tolerance = evidence.option("C8", "threshold")
     error = pd.concat([(table[name] - table[f"expected_{name}"]).abs() for name in COMPARED], axis="columns")
-    runs = per_run(table, error.max(axis="columns"), "max")
+    # An error that is not a number is not a small one.
+    runs = per_run(table, error.max(axis="columns", skipna=False), "max")
     parts = []
     for name, own in runs.groupby("dataset", sort=True):
-        worst = float(own["value"].max())
+        worst = float(own["value"].max(skipna=False))
         parts.append(part(f"largest error, {name}", Limits(worst, worst, worst), tolerance, above=False))
     gaussian = evidence.divergence
     gaussian = gaussian[gaussian["dataset"] == "control_gaussian"]
@@ -95,13 +96,14 @@ def claim_controls(evidence: Evidence) -> Verdict:
         kinds = ("certified_gaussian", "certified_gmm")
         bound = np.concatenate([gaussian[kind].to_numpy() for kind in kinds])
         lowest = certified(bound, np.concatenate([gaussian[f"{kind}_se"] for kind in kinds]), LEVEL / len(bound))
-        verdict = "supported" if lowest.max() <= tolerance else "refuted"
-        measured = {"estimate": float(bound.max()), "low": float(lowest.max()), "high": np.nan}
+        limit = float(lowest.max())
+        verdict = decide(Limits(limit, limit, limit), tolerance, above=False)
+        measured = {"estimate": float(bound.max()), "low": limit, "high": np.nan}
         parts.append(
             {"part": "certified bound, control_gaussian", **measured, "threshold": tolerance, "verdict": verdict}
         )
         certified_size = f"; largest certified bound of the Gaussian control {number(float(bound.max()))} nat"
-    worst = float(runs["value"].max())
+    worst = float(runs["value"].max(skipna=False))
     absent = CONTROLS - evidence.control_names
     size = f"largest error of kurtosis or of one of its terms {number(worst)} in {len(runs)} models{certified_size}"
     note = f"not in this experiment: {', '.join(sorted(absent))}" if absent else ""

@@ -19,8 +19,9 @@ def claim_formulas(evidence: Evidence) -> Verdict:
     table = table[(table["split"] == "train") & (table["form"] == "raw")]
     table = table[table["seed"] == table.groupby(CELL)["seed"].transform("min")]
     columns = [name for name in table.columns if name.startswith("draws_z_")]
-    runs = per_run(table, table[columns].abs().max(axis="columns"), "max")
-    count, worst = len(table) * len(columns), float(runs["value"].max())
+    # A score that is not a number is not a small one.
+    runs = per_run(table, table[columns].abs().max(axis="columns", skipna=False), "max")
+    count, worst = len(table) * len(columns), float(runs["value"].max(skipna=False))
     threshold = largest_score(count, evidence.option("C0", "level"))
     limits = Limits(worst, worst, worst)
     size = f"the largest of {count} z-scores is {number(worst)}; chance alone stays below {threshold:.2f} in 99 of 100"

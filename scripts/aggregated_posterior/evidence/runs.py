@@ -97,10 +97,11 @@ def no_runs() -> pd.DataFrame:
 
 
 def per_run(table: pd.DataFrame, value: pd.Series, how: str | Callable) -> pd.DataFrame:
-    """One row per run: `value` aggregated over the run's rows."""
+    """One row per run: `value` aggregated over the run's rows; NaN where one of them is, since that one is not known."""
     if table.empty:
         return no_runs()
-    return table[RUN].assign(value=value).groupby(RUN, sort=True, dropna=False)["value"].agg(how).reset_index()
+    groups = table[RUN].assign(value=value).groupby(RUN, sort=True, dropna=False)["value"]
+    return groups.agg(how).where(groups.count() == groups.size()).reset_index()
 
 
 def cell_numbers(runs: pd.DataFrame) -> np.ndarray:

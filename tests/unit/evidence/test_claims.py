@@ -126,6 +126,28 @@ def test_on_few_held_out_rows_the_data_error_neither_refutes_nor_supports():
     assert many["C1"].verdict == many["C2"].verdict == "refuted"
 
 
+@pytest.mark.parametrize("column", ["draws_z_kurtosis", "mean", "second_moment"])
+def test_a_moment_that_is_not_a_number_supports_nothing(column):
+    """Of one dimension alone, beside others that are right."""
+    table = moments()
+    table.loc[(table["dimension"] == 2) & (table["seed"] == 10), column] = np.nan
+    claim = {"draws_z_kurtosis": "C0", "mean": "C1", "second_moment": "C2"}[column]
+    assert CLAIMS[claim](evidence(moments=table)).verdict == "inconclusive"
+
+
+@pytest.mark.parametrize("name", ["excess_kurtosis", "term_scale"])
+def test_a_control_without_a_number_is_not_near_its_answer(name):
+    table = controls()
+    table.loc[0, name] = np.nan
+    assert CLAIMS["C8"](evidence(controls=table)).verdict == "inconclusive"
+
+
+def test_a_certified_bound_without_an_error_refutes_nothing():
+    unknown = gaussian_control().assign(certified_gmm_se=np.nan)
+    found = CLAIMS["C8"](evidence(divergence=pd.concat([divergence(), unknown], ignore_index=True)))
+    assert found.verdict == "inconclusive"
+
+
 def test_the_curve_over_margins_adds_up():
     details = judge(moments=moments(kurtosis=3.2, spread=0.2))["C4"].details
     assert [row["margin"] for row in details["curve"]] == LEDGER["claims"]["C4"]["curve"]
