@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from .limits import mean_over_cells, one_sided
-from .runs import Evidence, by_cell, cell_numbers, joined, left_out, range_over_cells
+from .runs import Evidence, by_cell, cell_numbers, joined, kept_cells, range_over_cells
 from .shares import SHAPE_AND_DEPENDENCE, WITH_SCALE, mean_over_judges, removable, shapley
 from .tables import RUN, variant
 from .training_claims import CUSTOMARY
@@ -45,8 +45,8 @@ def ratio_by_run(numerator: pd.Series, denominator: pd.Series) -> tuple[pd.DataF
             continue
         ratio = above[own].mean() / mean
         values[own] = ratio + (above[own] - ratio * below[own]) / mean
-    note = f"{dropped} cells left out: penalty not above 0" if dropped else ""
-    return runs.assign(value=values)[~np.isnan(values)].reset_index(drop=True), note
+    runs, lone = kept_cells(runs.assign(value=values)[~np.isnan(values)].reset_index(drop=True))
+    return runs, joined(f"{dropped} cells left out: penalty not above 0" if dropped else "", lone)
 
 
 def distances(evidence: Evidence, score: str, rungs: set[str]) -> tuple[pd.DataFrame, str]:
@@ -86,7 +86,7 @@ def claim_prior_sampling(evidence: Evidence) -> Verdict:
         notes += [note, dropped]
     # One of two parts would refute, so each interval misses on that side with half the level, as two-sided ones do.
     runs, limits = shown["frechet"]
-    note = joined(*dict.fromkeys(notes), left_out(runs))
+    note = joined(*dict.fromkeys(notes))
     verdict = all_hold(row["verdict"] for row in parts)
     return evidence.verdict("C6", limits, verdict, runs, "; ".join(sizes), note, details={"parts": parts})
 
@@ -109,7 +109,7 @@ def claim_marginal_shape(evidence: Evidence) -> Verdict:
             ("shape last", table["dependence"] - table["q_train"]),
         ):
             orders[order] = mean_over_cells(by_cell(ratio_by_run(gain, penalty)[0])).estimate
-        by_score[score] = (runs, limits, joined(note, dropped, left_out(runs)), orders)
+        by_score[score] = (runs, limits, joined(note, dropped), orders)
         size = f"{limits.estimate:.1%} of the removable {name} penalty is the marginals' shape"
         size += f" ({', '.join(f'{order} {value:.1%}' for order, value in orders.items())}"
         sizes.append(f"{size}; {range_over_cells(runs)})")
@@ -141,7 +141,7 @@ def claim_scale(evidence: Evidence) -> Verdict:
         factors = {
             factor: mean_over_cells(by_cell(ratio_by_run(values[factor], penalty)[0])).estimate for factor in values
         }
-        shown[training] = (runs, joined(note, dropped, left_out(runs)))
+        shown[training] = (runs, joined(note, dropped))
         details[training or "main"] = factors
     if not shown:
         return evidence.not_tested("C6s", "no model with an active dimension and a penalty above 0")

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from .limits import Limits, largest_score, mean_over_cells, share
-from .runs import Evidence, by_cell, cell_summary, left_out, per_run, range_over_cells
+from .runs import Evidence, by_cell, cell_summary, kept_cells, per_run, range_over_cells
 from .tables import CELL, RUN
 from .verdicts import Verdict, decide, number
 
@@ -42,6 +42,7 @@ def claim_other_moments(evidence: Evidence) -> Verdict:
     squares = (spread["var"] - noise)[spread["size"] > 1].rename("value").reset_index()
     if squares.empty:
         return evidence.not_tested("C3", "no run with two active dimensions")
+    squares, lone = kept_cells(squares)
     runs = squares.assign(value=signed_root(squares["value"]))
     least, most = mean_over_cells(by_cell(runs)), mean_over_cells(by_cell(squares))
     limits = Limits(least.estimate, least.low, float(signed_root(most.high)))
@@ -50,7 +51,7 @@ def claim_other_moments(evidence: Evidence) -> Verdict:
         f"{range_over_cells(runs)}"
     )
     verdict = decide(limits, evidence.option("C3", "threshold"), above=True)
-    return evidence.verdict("C3", limits, verdict, runs, size, left_out(runs))
+    return evidence.verdict("C3", limits, verdict, runs, size, lone)
 
 
 def signed_root(value: Any) -> Any:
@@ -78,7 +79,8 @@ def claim_kurtosis(evidence: Evidence) -> Verdict:
     counts = rows[RUN].assign(
         **dict(zip(("outside", "inside"), kurtosis_shares(rows, margin), strict=True)), dimensions=1
     )
-    counts = counts.groupby(RUN, sort=True).sum().reset_index()
+    counts, lone = kept_cells(counts.groupby(RUN, sort=True).sum().reset_index())
+    rows = rows.merge(counts[RUN], on=RUN)
     cell = counts.groupby(CELL, sort=True).ngroup().to_numpy()
     outside = share(counts["outside"].to_numpy(), counts["dimensions"].to_numpy(), cell)
     inside = share(counts["inside"].to_numpy(), counts["dimensions"].to_numpy(), cell)
@@ -95,7 +97,7 @@ def claim_kurtosis(evidence: Evidence) -> Verdict:
     runs = counts.assign(value=counts["outside"] / counts["dimensions"])
     verdict = decide(limits, evidence.option("C4", "threshold"), above=True)
     details = {"curve": curve, "median_distance": median}
-    return evidence.verdict("C4", limits, verdict, runs, size, details=details)
+    return evidence.verdict("C4", limits, verdict, runs, size, lone, details=details)
 
 
 def claim_kl_weight(evidence: Evidence) -> Verdict:
@@ -116,11 +118,11 @@ def claim_kl_weight(evidence: Evidence) -> Verdict:
     if not rows:
         return evidence.not_tested("C4β", "no latent size with three KL weights")
     # A latent size is here a cell without a KL weight of its own.
-    runs = pd.DataFrame(rows).assign(kl_weight=np.nan)
+    runs, lone = kept_cells(pd.DataFrame(rows).assign(kl_weight=np.nan))
     limits = mean_over_cells(by_cell(runs))
     verdict = decide(limits, evidence.option("C4β", "threshold"), above=False)
     shown = ", ".join(f"{cell['mean']:+.2f} (d = {cell['latent_dim']})" for cell in cell_summary(runs))
     size = (
         f"rank correlation {limits.estimate:+.2f} between KL weight and median |kurtosis − 3|; by latent size {shown}"
     )
-    return evidence.verdict("C4β", limits, verdict, runs, size, left_out(runs))
+    return evidence.verdict("C4β", limits, verdict, runs, size, lone)

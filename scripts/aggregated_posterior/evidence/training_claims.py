@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from .limits import Limits, largest_of_cells, mean_over_cells
-from .runs import Evidence, by_cell, cell_summary, joined, largest_cell, left_out, no_runs, per_run, range_over_cells
+from .runs import Evidence, by_cell, cell_summary, joined, kept_cells, largest_cell, no_runs, per_run, range_over_cells
 from .tables import CELL, RUN, base_architecture, variant
 from .verdicts import Verdict, all_hold, decide, number, part
 
@@ -34,7 +34,7 @@ def agrees(evidence: Evidence, claim: str, what: str, residual: Callable, data_e
     train, test = evidence.active("train"), evidence.active("test")
     if train.empty:
         return evidence.not_tested(claim, "no active dimension")
-    runs = per_run(train, residual(train), "max")
+    runs, lone = kept_cells(per_run(train, residual(train), "max"))
     seen = largest_of_cells(by_cell(runs), statements=2)
     parts = [part(f"{what}, training rows", seen, evidence.option(claim, "threshold"), above=False)]
     held_out = None
@@ -63,7 +63,7 @@ def agrees(evidence: Evidence, claim: str, what: str, residual: Callable, data_e
             clause += ", which is above it: support withheld"
             verdict = "inconclusive" if verdict == "supported" else verdict
     return evidence.verdict(
-        claim, seen, verdict, runs, size, joined(clause, note, left_out(runs)), details={"parts": parts}
+        claim, seen, verdict, runs, size, joined(clause, note, lone), details={"parts": parts}
     )
 
 
@@ -91,9 +91,9 @@ def claim_customary_training(evidence: Evidence) -> Verdict:
     rows = rows[rows["architecture"].map(variant) == CUSTOMARY]
     if rows.empty:
         return evidence.not_tested("C2r", "no customary sub-sweep")
-    runs = per_run(rows, (rows["second_moment"] - 1).abs(), "max")
-    first = per_run(rows, rows["mean"].abs(), "max")
-    price = per_run(rows, rows["kl_weight"] * rows["gauge_slack"], "sum")
+    runs, lone = kept_cells(per_run(rows, (rows["second_moment"] - 1).abs(), "max"))
+    first, _ = kept_cells(per_run(rows, rows["mean"].abs(), "max"))
+    price, _ = kept_cells(per_run(rows, rows["kl_weight"] * rows["gauge_slack"], "sum"))
     limits = largest_of_cells(by_cell(runs))
     cost = mean_over_cells(by_cell(price))
     size = (
@@ -102,7 +102,7 @@ def claim_customary_training(evidence: Evidence) -> Verdict:
         f"loss on average ({range_over_cells(price)})"
     )
     details = {"price": cell_summary(price), "first_moment": cell_summary(first)}
-    return evidence.verdict("C2r", limits, "reported", runs, size, left_out(runs), details=details)
+    return evidence.verdict("C2r", limits, "reported", runs, size, lone, details=details)
 
 
 def paired_losses(evidence: Evidence, first: str = "", second: str = CUSTOMARY) -> pd.DataFrame:
@@ -120,7 +120,7 @@ def paired_losses(evidence: Evidence, first: str = "", second: str = CUSTOMARY) 
 
 def claim_regauging(evidence: Evidence) -> Verdict:
     """M1: re-gauging between epochs lowers the held-out loss at the same budget, paired by cell and seed."""
-    runs = paired_losses(evidence)
+    runs, lone = kept_cells(paired_losses(evidence))
     if runs.empty:
         return evidence.not_tested("M1", "no customary sub-sweep, or no losses")
     limits = mean_over_cells(by_cell(runs))
@@ -146,4 +146,4 @@ def claim_regauging(evidence: Evidence) -> Verdict:
                     | {"low": found.low, "high": found.high, "runs": len(pairs)}
                 )
     verdict = decide(limits, evidence.option("M1", "threshold"), above=False)
-    return evidence.verdict("M1", limits, verdict, runs, size, left_out(runs), details={"ablations": ablations})
+    return evidence.verdict("M1", limits, verdict, runs, size, lone, details={"ablations": ablations})

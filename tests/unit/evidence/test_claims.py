@@ -240,6 +240,27 @@ def test_a_cell_of_one_run_is_left_out_beside_others_and_said_so():
     )["C1"]
     assert found.estimate == 0
     assert "1 of 4 cells left out" in found.note
+    assert found.runs == 15
+    # Nor is it named as the place of the estimate.
+    assert "β = 9" not in found.size
+
+
+def test_a_size_is_about_the_cells_that_the_limits_are_about():
+    lone = divergence(7.0, upper=9.0, models=[keys(kl_weight=9.0)])
+    found = judge(divergence=pd.concat([divergence(0.5), lone, gaussian_control()], ignore_index=True))["C5"]
+    assert "β = 9" not in found.size
+    assert "in 0 of 3 cells" in found.size
+
+
+def test_cells_of_one_run_lend_the_share_no_certainty():
+    """Five runs of one cell, whose kurtosis is 3, beside forty runs each in a cell of its own, whose kurtosis is 9."""
+    alone = [keys(kl_weight=float(weight)) for weight in range(20, 60)]
+    same = moments(kurtosis=3.0, spread=0.02, weights=(1.0,))
+    found = judge(moments=pd.concat([same, moments(kurtosis=9.0, models=alone)], ignore_index=True))["C4"]
+    assert found.estimate == 0
+    assert found.runs == 5
+    assert "40 of 41 cells left out: one run only" in found.note
+    assert found.details["median_distance"] < 0.1
 
 
 def test_with_empty_tables_nothing_is_claimed():
