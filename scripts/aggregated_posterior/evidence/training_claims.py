@@ -51,7 +51,11 @@ def agrees(evidence: Evidence, claim: str, what: str, residual: Callable, data_e
     verdict = all_hold(row["verdict"] for row in parts)
     size = f"at most {number(seen.estimate)} on training rows ({largest_cell(runs)})"
     size += f", {number(held_out.estimate)} on held-out rows" if held_out else ""
-    note = "no held-out rows" if held_out is None else ""
+    note = ""
+    unseen = len(train[RUN].drop_duplicates()) - len(test[RUN].drop_duplicates())
+    if unseen:
+        note = f"{unseen} runs without held-out rows: support withheld"
+        verdict = "inconclusive" if verdict == "supported" else verdict
     difference = paired_losses(evidence)
     if difference.empty:
         clause = "no customary sub-sweep: the clause on the loss is not tested"
@@ -62,6 +66,8 @@ def agrees(evidence: Evidence, claim: str, what: str, residual: Callable, data_e
             # The clause can withhold support; that a loss is higher does not make a moment disagree.
             clause += ", which is above it: support withheld"
             verdict = "inconclusive" if verdict == "supported" else verdict
+        elif not np.isfinite(loss.low):
+            clause += ", of too few pairs to be judged"
     return evidence.verdict(
         claim, seen, verdict, runs, size, joined(clause, note, lone), details={"parts": parts}
     )

@@ -148,6 +148,22 @@ def test_a_certified_bound_without_an_error_refutes_nothing():
     assert found.verdict == "inconclusive"
 
 
+@pytest.mark.parametrize("without", [(0.5, 1.0, 4.0), (4.0,)])
+def test_without_held_out_rows_the_first_two_moments_are_not_supported(without):
+    table = moments()
+    table = table[(table["split"] == "train") | ~table["kl_weight"].isin(without)]
+    for claim in ("C1", "C2"):
+        found = CLAIMS[claim](evidence(moments=table))
+        assert found.verdict == "inconclusive"
+        assert f"{5 * len(without)} runs without held-out rows" in found.note
+
+
+def test_a_loss_of_one_pair_is_not_said_to_be_judged():
+    table = losses(5.0)
+    one = table[(table["architecture"] == "dense") | (table["seed"] == 10)]
+    assert "of too few pairs to be judged" in CLAIMS["C1"](evidence(losses=one)).note
+
+
 def test_the_curve_over_margins_adds_up():
     details = judge(moments=moments(kurtosis=3.2, spread=0.2))["C4"].details
     assert [row["margin"] for row in details["curve"]] == LEDGER["claims"]["C4"]["curve"]
