@@ -8,9 +8,12 @@ import pandas as pd
 from .limits import mean_over_cells, one_sided
 from .runs import Evidence, by_cell, cell_numbers, joined, kept_cells, range_over_cells
 from .shares import SHAPE_AND_DEPENDENCE, WITH_SCALE, mean_over_judges, removable, shapley
-from .tables import RUN, variant
+from .tables import RUN, base_architecture, variant
 from .training_claims import CUSTOMARY
 from .verdicts import Verdict, all_hold, decide, part
+
+# A cell without the variant of its training.
+PLACE = ["dataset", "base", "latent_dim", "kl_weight"]
 
 
 def living(evidence: Evidence, table: pd.DataFrame) -> tuple[pd.DataFrame, str]:
@@ -100,8 +103,12 @@ def claim_marginal_shape(evidence: Evidence) -> Verdict:
             return evidence.not_tested("C6k", "no sampler scores of a model with an active dimension")
         penalty = removable(table, SHAPE_AND_DEPENDENCE)
         runs, dropped = ratio_by_run(shapley(table, SHAPE_AND_DEPENDENCE)["shape"], penalty)
+        if runs.empty and score == "frechet":
+            return evidence.not_tested("C6k", "nothing can be removed by Fréchet in any cell")
         if runs.empty:
-            return evidence.not_tested("C6k", f"nothing can be removed by {name} in any cell")
+            # The verdict is Fréchet's; KID stands beside it.
+            sizes.append(f"nothing can be removed by {name} in any cell")
+            continue
         limits = mean_over_cells(by_cell(runs))
         orders = {}
         for order, gain in (
@@ -123,14 +130,21 @@ def claim_marginal_shape(evidence: Evidence) -> Verdict:
 
 
 def claim_scale(evidence: Evidence) -> Verdict:
-    """C6s: how much of the raw prior's penalty is mere scale, in customary and in re-gauged training (no verdict)."""
+    """C6s: how much of the raw prior's penalty is mere scale, in customary and in re-gauged training (no verdict).
+
+    Where there is a customary sub-sweep, both are taken over its cells.
+    """
     table = evidence.studied(evidence.samplers)
     if not set(WITH_SCALE.values()) <= set(table.get("sampler", ())):
         return evidence.not_tested("C6s", "no samplers decoded in the wrong scale")
-    table, note = living(evidence, table)
+    table = table.assign(base=table["architecture"].map(base_architecture), variant=table["architecture"].map(variant))
+    customary = table[table["variant"] == CUSTOMARY]
+    if len(customary):
+        # Beside the customary sub-sweep the main one on the same cells: shares differ widely from cell to cell.
+        table = table.merge(customary[PLACE].drop_duplicates(), on=PLACE)
     shown, details = {}, {}
     for training in ("", CUSTOMARY):
-        own = table[table["architecture"].map(variant) == training]
+        own, note = living(evidence, table[table["variant"] == training])
         if own.empty:
             continue
         scores = mean_over_judges(own, "frechet")
@@ -146,8 +160,9 @@ def claim_scale(evidence: Evidence) -> Verdict:
     if not shown:
         return evidence.not_tested("C6s", "no model with an active dimension and a penalty above 0")
     runs, note = shown.get(CUSTOMARY, shown.get(""))
+    names = {"main": "main sweep, same cells" if CUSTOMARY in shown else "main sweep", CUSTOMARY: "customary training"}
     size = "; ".join(
-        f"{'customary training' if name == CUSTOMARY else 'main sweep'}: "
+        f"{names[name]}: "
         + ", ".join(f"{factor} {details[name][factor]:.0%}" for factor in ("scale", "shape", "dependence"))
         for name in details
     )

@@ -12,6 +12,7 @@ from aggregated_posterior.evidence.verdicts import VERDICTS
 
 from .made_tables import (
     LEDGER,
+    RUNGS,
     WEIGHTS,
     controls,
     divergence,
@@ -189,6 +190,33 @@ def test_customary_training_has_shares_of_its_own():
     assert found.details["main"]["scale"] == pytest.approx(20 / 30)
     for shares in found.details.values():
         assert sum(shares.values()) == pytest.approx(1)
+
+
+def test_shares_of_scale_are_compared_on_the_same_cells():
+    """In the main sweep alone there are cells without any error of scale."""
+    main = pd.concat(
+        [
+            samplers(weights=(1.0,)),
+            samplers({f"{rung}_raw": RUNGS[rung] for rung in ("prior", "marginals", "dependence", "q_train")},
+                     weights=(0.5, 4.0)),
+        ]
+    )  # fmt: skip
+    dead = runs(architecture="dense_adamreset")
+    scores = [main, samplers(weights=(1.0,), architecture="dense_customary"), samplers(models=dead)]
+    table = pd.concat([both(moments()), moments(models=dead, active=0)], ignore_index=True)
+    found = judge(samplers=pd.concat(scores, ignore_index=True), moments=table)["C6s"]
+    assert found.details["main"] == pytest.approx(found.details["customary"])
+    assert "main sweep, same cells" in found.size
+    # Collapsed models of other variants are none of its business.
+    assert found.note == ""
+
+
+def test_kid_alone_does_not_silence_the_shape_claim():
+    scores = samplers()
+    scores["kid"] = 0.1
+    found = CLAIMS["C6k"](evidence(samplers=scores))
+    assert found.verdict == "refuted"
+    assert "nothing can be removed by KID" in found.size
 
 
 def test_variants_and_controls_are_kept_out_of_the_other_claims():
