@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from .limits import Limits, largest_score, mean_over_cells, share
-from .runs import Evidence, by_cell, cell_summary, kept_cells, per_run, range_over_cells
+from .runs import Evidence, by_cell, cell_summary, joined, kept_cells, per_run, range_over_cells
 from .tables import CELL, RUN
 from .verdicts import Verdict, decide, number
 
@@ -31,27 +31,33 @@ def claim_formulas(evidence: Evidence) -> Verdict:
 def claim_other_moments(evidence: Evidence) -> Verdict:
     """C3: kurtosis differs between dimensions that share their first two moments.
 
-    Per run x = the variance of kurtosis between its active dimensions less the mean squared standard error, unbiased
-    for the variance σ² between their true values. Its root with its sign, ±√|x|, is on average at most σ, so it gives
-    the estimate and the limit that supports; the root of the mean of x is at least the mean of σ, so it gives the limit
-    that refutes. Where noise is large the two lie far apart, as they should.
+    Per run x = the variance of kurtosis between its active dimensions less the mean squared standard error. Its root
+    with its sign, ±√|x|, is on average at most the standard deviation σ of their true values, so it gives the estimate
+    and the limit that supports. For the limit that refutes no noise is taken off: the errors are the larger of two, and
+    dimensions share their rows, so that less of the errors differs between dimensions than they say, and x is too
+    small. The root of the mean variance is at least the mean of σ. Where noise is large the two limits lie far apart, as
+    they should.
     """
     active = evidence.active("train")
-    noise = (active["kurtosis_se"] ** 2).groupby([active[key] for key in RUN]).mean()
-    spread = active.groupby(RUN)["kurtosis"].agg(["var", "size"])
-    squares = (spread["var"] - noise)[spread["size"] > 1].rename("value").reset_index()
-    if squares.empty:
+    if active.empty:
+        return evidence.not_tested("C3", "no active dimension")
+    noise = per_run(active, active["kurtosis_se"] ** 2, "mean")["value"]
+    spread = per_run(active, active["kurtosis"], "var")
+    several = per_run(active, active["kurtosis"], "size")["value"] > 1
+    noisy, lone = kept_cells(spread[several])
+    if noisy.empty:
         return evidence.not_tested("C3", "no run with two active dimensions")
-    squares, lone = kept_cells(squares)
-    runs = squares.assign(value=signed_root(squares["value"]))
-    least, most = mean_over_cells(by_cell(runs)), mean_over_cells(by_cell(squares))
-    limits = Limits(least.estimate, least.low, float(signed_root(most.high)))
+    runs, _ = kept_cells(spread.assign(value=signed_root(spread["value"] - noise))[several])
+    least, most = mean_over_cells(by_cell(runs)), mean_over_cells(by_cell(noisy))
+    limits = Limits(least.estimate, least.low, float(np.sqrt(most.high)))
     size = (
         f"kurtosis differs between active dimensions by {number(limits.estimate)} (standard deviation, noise removed); "
         f"{range_over_cells(runs)}"
     )
     verdict = decide(limits, evidence.option("C3", "threshold"), above=True)
-    return evidence.verdict("C3", limits, verdict, runs, size, lone)
+    alone = int((~several).sum())
+    note = joined(f"{alone} runs left out: one active dimension" if alone else "", lone)
+    return evidence.verdict("C3", limits, verdict, runs, size, note)
 
 
 def signed_root(value: Any) -> Any:

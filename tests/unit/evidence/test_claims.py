@@ -165,6 +165,21 @@ def test_a_loss_of_one_pair_is_not_said_to_be_judged():
     assert "of too few pairs to be judged" in CLAIMS["C1"](evidence(losses=one)).note
 
 
+def test_noise_that_is_overrated_does_not_refute_that_kurtosis_differs():
+    """A true spread of 0.06, above the threshold; the dimensions' common error of 0.1 is no difference between them."""
+    found = CLAIMS["C3"](evidence(moments=moments(spread=0.06, error=0.1)))
+    assert found.estimate < 0
+    assert found.verdict == "inconclusive"
+
+
+def test_runs_of_one_active_dimension_are_left_out_of_c3_and_said_so():
+    table = moments()
+    table["active"] &= (table["seed"] != 10) | (table["dimension"] == 0)
+    found = CLAIMS["C3"](evidence(moments=table))
+    assert found.runs == 12
+    assert "3 runs left out: one active dimension" in found.note
+
+
 def test_the_curve_over_margins_adds_up():
     details = judge(moments=moments(kurtosis=3.2, spread=0.2))["C4"].details
     assert [row["margin"] for row in details["curve"]] == LEDGER["claims"]["C4"]["curve"]
