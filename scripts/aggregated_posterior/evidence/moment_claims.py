@@ -35,8 +35,8 @@ def claim_other_moments(evidence: Evidence) -> Verdict:
     with its sign, ±√|x|, is on average at most the standard deviation σ of their true values, so it gives the estimate
     and the limit that supports. For the limit that refutes no noise is taken off: the errors are the larger of two, and
     dimensions share their rows, so that less of the errors differs between dimensions than they say, and x is too
-    small. The root of the mean variance is at least the mean of σ. Where noise is large the two limits lie far apart, as
-    they should.
+    small. The root of the mean variance is at least the mean of σ. Where noise is large the two limits lie far apart,
+    as they should.
     """
     active = evidence.active("train")
     if active.empty:

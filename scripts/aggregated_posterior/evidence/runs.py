@@ -97,7 +97,7 @@ def no_runs() -> pd.DataFrame:
 
 
 def per_run(table: pd.DataFrame, value: pd.Series, how: str | Callable) -> pd.DataFrame:
-    """One row per run: `value` aggregated over the run's rows; NaN where one of them is, since that one is not known."""
+    """One row per run: `value` aggregated over the run's rows; NaN where one of them is, since it is not known."""
     if table.empty:
         return no_runs()
     groups = table[RUN].assign(value=value).groupby(RUN, sort=True, dropna=False)["value"]

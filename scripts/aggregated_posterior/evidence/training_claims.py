@@ -68,9 +68,7 @@ def agrees(evidence: Evidence, claim: str, what: str, residual: Callable, data_e
             verdict = "inconclusive" if verdict == "supported" else verdict
         elif not np.isfinite(loss.low):
             clause += ", of too few pairs to be judged"
-    return evidence.verdict(
-        claim, seen, verdict, runs, size, joined(clause, note, lone), details={"parts": parts}
-    )
+    return evidence.verdict(claim, seen, verdict, runs, size, joined(clause, note, lone), details={"parts": parts})
 
 
 def claim_first_moment(evidence: Evidence) -> Verdict:

@@ -253,11 +253,9 @@ def test_another_verdict_is_reported_whatever_the_numbers(published, tmp_path):
     )
 
 
-@pytest.mark.parametrize("claim", ["C0", "C4", "C8"])
+@pytest.mark.parametrize("claim", ["C0", "C8"])
 def test_another_threshold_is_reported_whatever_the_models(published, tmp_path, claim):
-    theirs, mine = (
-        [{**one, "id": claim if one["id"] == "C0" else one["id"]} for one in claims()] for _ in range(2)
-    )
+    theirs, mine = ([{**one, "id": claim if one["id"] == "C0" else one["id"]} for one in claims()] for _ in range(2))
     next(one for one in mine if one["id"] == claim)["threshold"] = 0.1
     dump(theirs, published / "claims.json")
     manifest = read_json(published / "manifest.json")
