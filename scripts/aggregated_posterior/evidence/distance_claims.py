@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from .limits import LEVEL, Limits, certified, largest_of_cells, one_sided
-from .runs import Evidence, by_cell, largest_cell, left_out, name_of, per_run
+from .runs import Evidence, by_cell, joined, kept_cells, largest_cell, name_of, per_run
 from .tables import CELL, RUN
 from .verdicts import Verdict, all_hold, decide, number, part
 
@@ -32,7 +32,7 @@ def bounds(table: pd.DataFrame) -> pd.DataFrame:
 
 def claim_distance(evidence: Evidence) -> Verdict:
     """C5: in some cell Q(z) is certified to be at least 1 nat away from N(0, I); refuted only by upper bounds."""
-    runs = bounds(evidence.main(evidence.divergence))
+    runs, lone = kept_cells(bounds(evidence.main(evidence.divergence)))
     if runs.empty:
         return evidence.not_tested("C5", "no divergence")
     lower, upper = largest_of_cells(by_cell(runs)), largest_of_cells(by_cell(runs, "upper"))
@@ -43,7 +43,7 @@ def claim_distance(evidence: Evidence) -> Verdict:
         f"certified at {number(lower.estimate)} nat in {largest_cell(runs)}; at {threshold:g} nat or more in "
         f"{int((means >= threshold).sum())} of {len(means)} cells"
     )
-    verdict = evidence.verdict("C5", limits, decide(limits, threshold, above=True), runs, size, left_out(runs))
+    verdict = evidence.verdict("C5", limits, decide(limits, threshold, above=True), runs, size, lone)
     for cell, upper_mean in zip(verdict.cells, runs.groupby(CELL, sort=True)["upper"].mean(), strict=True):
         cell["upper"] = float(upper_mean)
     return verdict
@@ -54,10 +54,10 @@ def claim_marginal_share(evidence: Evidence) -> Verdict:
 
     Only where the bound is resolved: its cell's lower limit is above 0. Limits are the cells' range.
     """
-    runs = bounds(evidence.main(evidence.divergence))
+    runs, lone = kept_cells(bounds(evidence.main(evidence.divergence)))
     cells = [own for _, own in runs.groupby(CELL, sort=True) if one_sided(own["value"].to_numpy())[0] > 0]
     if not cells:
-        return evidence.not_tested("C5s", "no cell whose certified bound is above 0 by more than its error")
+        return evidence.not_tested("C5s", "no cell of several runs whose certified bound is above 0 by its limit")
     kept = pd.concat([own.assign(value=own["marginal"] / own["value"].mean()) for own in cells])
     shares = kept.groupby(CELL)["value"].mean().clip(upper=1)
     farthest = max(cells, key=lambda own: own["value"].mean())
@@ -68,7 +68,7 @@ def claim_marginal_share(evidence: Evidence) -> Verdict:
     )
     limits = Limits(estimate, float(shares.min()), float(shares.max()))
     note = f"{runs.groupby(CELL).ngroups - len(cells)} cells left out: certified bound not above 0"
-    return evidence.verdict("C5s", limits, "reported", kept, size, note)
+    return evidence.verdict("C5s", limits, "reported", kept, size, joined(note, lone))
 
 
 def claim_controls(evidence: Evidence) -> Verdict:
@@ -82,10 +82,11 @@ def claim_controls(evidence: Evidence) -> Verdict:
         return evidence.not_tested("C8", "no control in this experiment")
     tolerance = evidence.option("C8", "threshold")
     error = pd.concat([(table[name] - table[f"expected_{name}"]).abs() for name in COMPARED], axis="columns")
-    runs = per_run(table, error.max(axis="columns"), "max")
+    # An error that is not a number is not a small one.
+    runs = per_run(table, error.max(axis="columns", skipna=False), "max")
     parts = []
     for name, own in runs.groupby("dataset", sort=True):
-        worst = float(own["value"].max())
+        worst = float(own["value"].max(skipna=False))
         parts.append(part(f"largest error, {name}", Limits(worst, worst, worst), tolerance, above=False))
     gaussian = evidence.divergence
     gaussian = gaussian[gaussian["dataset"] == "control_gaussian"]
@@ -95,13 +96,14 @@ def claim_controls(evidence: Evidence) -> Verdict:
         kinds = ("certified_gaussian", "certified_gmm")
         bound = np.concatenate([gaussian[kind].to_numpy() for kind in kinds])
         lowest = certified(bound, np.concatenate([gaussian[f"{kind}_se"] for kind in kinds]), LEVEL / len(bound))
-        verdict = "supported" if lowest.max() <= tolerance else "refuted"
-        measured = {"estimate": float(bound.max()), "low": float(lowest.max()), "high": np.nan}
+        limit = float(lowest.max())
+        verdict = decide(Limits(limit, limit, limit), tolerance, above=False)
+        measured = {"estimate": float(bound.max()), "low": limit, "high": np.nan}
         parts.append(
             {"part": "certified bound, control_gaussian", **measured, "threshold": tolerance, "verdict": verdict}
         )
         certified_size = f"; largest certified bound of the Gaussian control {number(float(bound.max()))} nat"
-    worst = float(runs["value"].max())
+    worst = float(runs["value"].max(skipna=False))
     absent = CONTROLS - evidence.control_names
     size = f"largest error of kurtosis or of one of its terms {number(worst)} in {len(runs)} models{certified_size}"
     note = f"not in this experiment: {', '.join(sorted(absent))}" if absent else ""

@@ -6,11 +6,14 @@ import numpy as np
 import pandas as pd
 
 from .limits import mean_over_cells, one_sided
-from .runs import Evidence, by_cell, cell_numbers, joined, left_out, range_over_cells
+from .runs import Evidence, by_cell, cell_numbers, joined, kept_cells, range_over_cells
 from .shares import SHAPE_AND_DEPENDENCE, WITH_SCALE, mean_over_judges, removable, shapley
-from .tables import RUN, variant
+from .tables import RUN, base_architecture, variant
 from .training_claims import CUSTOMARY
 from .verdicts import Verdict, all_hold, decide, part
+
+# A cell without the variant of its training.
+PLACE = ["dataset", "base", "latent_dim", "kl_weight"]
 
 
 def living(evidence: Evidence, table: pd.DataFrame) -> tuple[pd.DataFrame, str]:
@@ -45,8 +48,8 @@ def ratio_by_run(numerator: pd.Series, denominator: pd.Series) -> tuple[pd.DataF
             continue
         ratio = above[own].mean() / mean
         values[own] = ratio + (above[own] - ratio * below[own]) / mean
-    note = f"{dropped} cells left out: penalty not above 0" if dropped else ""
-    return runs.assign(value=values)[~np.isnan(values)].reset_index(drop=True), note
+    runs, lone = kept_cells(runs.assign(value=values)[~np.isnan(values)].reset_index(drop=True))
+    return runs, joined(f"{dropped} cells left out: penalty not above 0" if dropped else "", lone)
 
 
 def distances(evidence: Evidence, score: str, rungs: set[str]) -> tuple[pd.DataFrame, str]:
@@ -86,7 +89,7 @@ def claim_prior_sampling(evidence: Evidence) -> Verdict:
         notes += [note, dropped]
     # One of two parts would refute, so each interval misses on that side with half the level, as two-sided ones do.
     runs, limits = shown["frechet"]
-    note = joined(*dict.fromkeys(notes), left_out(runs))
+    note = joined(*dict.fromkeys(notes))
     verdict = all_hold(row["verdict"] for row in parts)
     return evidence.verdict("C6", limits, verdict, runs, "; ".join(sizes), note, details={"parts": parts})
 
@@ -100,8 +103,12 @@ def claim_marginal_shape(evidence: Evidence) -> Verdict:
             return evidence.not_tested("C6k", "no sampler scores of a model with an active dimension")
         penalty = removable(table, SHAPE_AND_DEPENDENCE)
         runs, dropped = ratio_by_run(shapley(table, SHAPE_AND_DEPENDENCE)["shape"], penalty)
+        if runs.empty and score == "frechet":
+            return evidence.not_tested("C6k", "nothing can be removed by Fréchet in any cell")
         if runs.empty:
-            return evidence.not_tested("C6k", f"nothing can be removed by {name} in any cell")
+            # The verdict is Fréchet's; KID stands beside it.
+            sizes.append(f"nothing can be removed by {name} in any cell")
+            continue
         limits = mean_over_cells(by_cell(runs))
         orders = {}
         for order, gain in (
@@ -109,7 +116,7 @@ def claim_marginal_shape(evidence: Evidence) -> Verdict:
             ("shape last", table["dependence"] - table["q_train"]),
         ):
             orders[order] = mean_over_cells(by_cell(ratio_by_run(gain, penalty)[0])).estimate
-        by_score[score] = (runs, limits, joined(note, dropped, left_out(runs)), orders)
+        by_score[score] = (runs, limits, joined(note, dropped), orders)
         size = f"{limits.estimate:.1%} of the removable {name} penalty is the marginals' shape"
         size += f" ({', '.join(f'{order} {value:.1%}' for order, value in orders.items())}"
         sizes.append(f"{size}; {range_over_cells(runs)})")
@@ -123,14 +130,21 @@ def claim_marginal_shape(evidence: Evidence) -> Verdict:
 
 
 def claim_scale(evidence: Evidence) -> Verdict:
-    """C6s: how much of the raw prior's penalty is mere scale, in customary and in re-gauged training (no verdict)."""
+    """C6s: how much of the raw prior's penalty is mere scale, in customary and in re-gauged training (no verdict).
+
+    Where there is a customary sub-sweep, both are taken over its cells.
+    """
     table = evidence.studied(evidence.samplers)
     if not set(WITH_SCALE.values()) <= set(table.get("sampler", ())):
         return evidence.not_tested("C6s", "no samplers decoded in the wrong scale")
-    table, note = living(evidence, table)
+    table = table.assign(base=table["architecture"].map(base_architecture), variant=table["architecture"].map(variant))
+    customary = table[table["variant"] == CUSTOMARY]
+    if len(customary):
+        # Beside the customary sub-sweep the main one on the same cells: shares differ widely from cell to cell.
+        table = table.merge(customary[PLACE].drop_duplicates(), on=PLACE)
     shown, details = {}, {}
     for training in ("", CUSTOMARY):
-        own = table[table["architecture"].map(variant) == training]
+        own, note = living(evidence, table[table["variant"] == training])
         if own.empty:
             continue
         scores = mean_over_judges(own, "frechet")
@@ -141,13 +155,14 @@ def claim_scale(evidence: Evidence) -> Verdict:
         factors = {
             factor: mean_over_cells(by_cell(ratio_by_run(values[factor], penalty)[0])).estimate for factor in values
         }
-        shown[training] = (runs, joined(note, dropped, left_out(runs)))
+        shown[training] = (runs, joined(note, dropped))
         details[training or "main"] = factors
     if not shown:
         return evidence.not_tested("C6s", "no model with an active dimension and a penalty above 0")
     runs, note = shown.get(CUSTOMARY, shown.get(""))
+    names = {"main": "main sweep, same cells" if CUSTOMARY in shown else "main sweep", CUSTOMARY: "customary training"}
     size = "; ".join(
-        f"{'customary training' if name == CUSTOMARY else 'main sweep'}: "
+        f"{names[name]}: "
         + ", ".join(f"{factor} {details[name][factor]:.0%}" for factor in ("scale", "shape", "dependence"))
         for name in details
     )

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from .limits import Limits, largest_score, mean_over_cells, share
-from .runs import Evidence, by_cell, cell_summary, left_out, per_run, range_over_cells
+from .runs import Evidence, by_cell, cell_summary, joined, kept_cells, per_run, range_over_cells
 from .tables import CELL, RUN
 from .verdicts import Verdict, decide, number
 
@@ -19,8 +19,9 @@ def claim_formulas(evidence: Evidence) -> Verdict:
     table = table[(table["split"] == "train") & (table["form"] == "raw")]
     table = table[table["seed"] == table.groupby(CELL)["seed"].transform("min")]
     columns = [name for name in table.columns if name.startswith("draws_z_")]
-    runs = per_run(table, table[columns].abs().max(axis="columns"), "max")
-    count, worst = len(table) * len(columns), float(runs["value"].max())
+    # A score that is not a number is not a small one.
+    runs = per_run(table, table[columns].abs().max(axis="columns", skipna=False), "max")
+    count, worst = len(table) * len(columns), float(runs["value"].max(skipna=False))
     threshold = largest_score(count, evidence.option("C0", "level"))
     limits = Limits(worst, worst, worst)
     size = f"the largest of {count} z-scores is {number(worst)}; chance alone stays below {threshold:.2f} in 99 of 100"
@@ -30,26 +31,33 @@ def claim_formulas(evidence: Evidence) -> Verdict:
 def claim_other_moments(evidence: Evidence) -> Verdict:
     """C3: kurtosis differs between dimensions that share their first two moments.
 
-    Per run x = the variance of kurtosis between its active dimensions less the mean squared standard error, unbiased
-    for the variance σ² between their true values. Its root with its sign, ±√|x|, is on average at most σ, so it gives
-    the estimate and the limit that supports; the root of the mean of x is at least the mean of σ, so it gives the limit
-    that refutes. Where noise is large the two lie far apart, as they should.
+    Per run x = the variance of kurtosis between its active dimensions less the mean squared standard error. Its root
+    with its sign, ±√|x|, is on average at most the standard deviation σ of their true values, so it gives the estimate
+    and the limit that supports. For the limit that refutes no noise is taken off: the errors are the larger of two, and
+    dimensions share their rows, so that less of the errors differs between dimensions than they say, and x is too
+    small. The root of the mean variance is at least the mean of σ. Where noise is large the two limits lie far apart,
+    as they should.
     """
     active = evidence.active("train")
-    noise = (active["kurtosis_se"] ** 2).groupby([active[key] for key in RUN]).mean()
-    spread = active.groupby(RUN)["kurtosis"].agg(["var", "size"])
-    squares = (spread["var"] - noise)[spread["size"] > 1].rename("value").reset_index()
-    if squares.empty:
+    if active.empty:
+        return evidence.not_tested("C3", "no active dimension")
+    noise = per_run(active, active["kurtosis_se"] ** 2, "mean")["value"]
+    spread = per_run(active, active["kurtosis"], "var")
+    several = per_run(active, active["kurtosis"], "size")["value"] > 1
+    noisy, lone = kept_cells(spread[several])
+    if noisy.empty:
         return evidence.not_tested("C3", "no run with two active dimensions")
-    runs = squares.assign(value=signed_root(squares["value"]))
-    least, most = mean_over_cells(by_cell(runs)), mean_over_cells(by_cell(squares))
-    limits = Limits(least.estimate, least.low, float(signed_root(most.high)))
+    runs, _ = kept_cells(spread.assign(value=signed_root(spread["value"] - noise))[several])
+    least, most = mean_over_cells(by_cell(runs)), mean_over_cells(by_cell(noisy))
+    limits = Limits(least.estimate, least.low, float(np.sqrt(most.high)))
     size = (
         f"kurtosis differs between active dimensions by {number(limits.estimate)} (standard deviation, noise removed); "
         f"{range_over_cells(runs)}"
     )
     verdict = decide(limits, evidence.option("C3", "threshold"), above=True)
-    return evidence.verdict("C3", limits, verdict, runs, size, left_out(runs))
+    alone = int((~several).sum())
+    note = joined(f"{alone} runs left out: one active dimension" if alone else "", lone)
+    return evidence.verdict("C3", limits, verdict, runs, size, note)
 
 
 def signed_root(value: Any) -> Any:
@@ -77,7 +85,8 @@ def claim_kurtosis(evidence: Evidence) -> Verdict:
     counts = rows[RUN].assign(
         **dict(zip(("outside", "inside"), kurtosis_shares(rows, margin), strict=True)), dimensions=1
     )
-    counts = counts.groupby(RUN, sort=True).sum().reset_index()
+    counts, lone = kept_cells(counts.groupby(RUN, sort=True).sum().reset_index())
+    rows = rows.merge(counts[RUN], on=RUN)
     cell = counts.groupby(CELL, sort=True).ngroup().to_numpy()
     outside = share(counts["outside"].to_numpy(), counts["dimensions"].to_numpy(), cell)
     inside = share(counts["inside"].to_numpy(), counts["dimensions"].to_numpy(), cell)
@@ -94,7 +103,7 @@ def claim_kurtosis(evidence: Evidence) -> Verdict:
     runs = counts.assign(value=counts["outside"] / counts["dimensions"])
     verdict = decide(limits, evidence.option("C4", "threshold"), above=True)
     details = {"curve": curve, "median_distance": median}
-    return evidence.verdict("C4", limits, verdict, runs, size, details=details)
+    return evidence.verdict("C4", limits, verdict, runs, size, lone, details=details)
 
 
 def claim_kl_weight(evidence: Evidence) -> Verdict:
@@ -115,11 +124,11 @@ def claim_kl_weight(evidence: Evidence) -> Verdict:
     if not rows:
         return evidence.not_tested("C4β", "no latent size with three KL weights")
     # A latent size is here a cell without a KL weight of its own.
-    runs = pd.DataFrame(rows).assign(kl_weight=np.nan)
+    runs, lone = kept_cells(pd.DataFrame(rows).assign(kl_weight=np.nan))
     limits = mean_over_cells(by_cell(runs))
     verdict = decide(limits, evidence.option("C4β", "threshold"), above=False)
     shown = ", ".join(f"{cell['mean']:+.2f} (d = {cell['latent_dim']})" for cell in cell_summary(runs))
     size = (
         f"rank correlation {limits.estimate:+.2f} between KL weight and median |kurtosis − 3|; by latent size {shown}"
     )
-    return evidence.verdict("C4β", limits, verdict, runs, size, left_out(runs))
+    return evidence.verdict("C4β", limits, verdict, runs, size, lone)

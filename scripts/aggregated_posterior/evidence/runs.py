@@ -97,10 +97,11 @@ def no_runs() -> pd.DataFrame:
 
 
 def per_run(table: pd.DataFrame, value: pd.Series, how: str | Callable) -> pd.DataFrame:
-    """One row per run: `value` aggregated over the run's rows."""
+    """One row per run: `value` aggregated over the run's rows; NaN where one of them is, since it is not known."""
     if table.empty:
         return no_runs()
-    return table[RUN].assign(value=value).groupby(RUN, sort=True, dropna=False)["value"].agg(how).reset_index()
+    groups = table[RUN].assign(value=value).groupby(RUN, sort=True, dropna=False)["value"]
+    return groups.agg(how).where(groups.count() == groups.size()).reset_index()
 
 
 def cell_numbers(runs: pd.DataFrame) -> np.ndarray:
@@ -113,21 +114,25 @@ def cell_numbers(runs: pd.DataFrame) -> np.ndarray:
     return np.array([order[key] for key in keys])
 
 
+def kept_cells(runs: pd.DataFrame) -> tuple[pd.DataFrame, str]:
+    """The runs without cells of one run, which say nothing of its spread, unless all cells are; and a note on these."""
+    if runs.empty:
+        return runs, ""
+    sizes = np.bincount(numbers := cell_numbers(runs))
+    single = int((sizes == 1).sum())
+    if not 0 < single < len(sizes):
+        return runs, ""
+    note = f"{single} of {len(sizes)} cells left out: one run only"
+    return runs[sizes[numbers] > 1].reset_index(drop=True), note
+
+
 def by_cell(runs: pd.DataFrame, column: str = "value") -> list[np.ndarray]:
-    """The runs' numbers, cell by cell; a cell of one run is left out where others have more."""
+    """The runs' numbers, cell by cell, of `kept_cells`."""
+    runs, _ = kept_cells(runs)
     if runs.empty:
         return []
     numbers, values = cell_numbers(runs), runs[column].to_numpy(dtype=np.float64)
-    groups = [values[numbers == place] for place in range(numbers.max() + 1)]
-    several = [values for values in groups if len(values) > 1]
-    return several or groups
-
-
-def left_out(runs: pd.DataFrame) -> str:
-    """A note on the cells that `by_cell` leaves out."""
-    sizes = np.bincount(cell_numbers(runs)) if len(runs) else np.zeros(0)
-    single = int((sizes == 1).sum())
-    return f"{single} of {len(sizes)} cells left out: one run only" if 0 < single < len(sizes) else ""
+    return [values[numbers == place] for place in range(numbers.max() + 1)]
 
 
 def cell_summary(runs: pd.DataFrame) -> list[dict[str, Any]]:

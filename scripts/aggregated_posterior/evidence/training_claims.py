@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from .limits import Limits, largest_of_cells, mean_over_cells
-from .runs import Evidence, by_cell, cell_summary, joined, largest_cell, left_out, no_runs, per_run, range_over_cells
+from .runs import Evidence, by_cell, cell_summary, joined, kept_cells, largest_cell, no_runs, per_run, range_over_cells
 from .tables import CELL, RUN, base_architecture, variant
 from .verdicts import Verdict, all_hold, decide, number, part
 
@@ -34,7 +34,7 @@ def agrees(evidence: Evidence, claim: str, what: str, residual: Callable, data_e
     train, test = evidence.active("train"), evidence.active("test")
     if train.empty:
         return evidence.not_tested(claim, "no active dimension")
-    runs = per_run(train, residual(train), "max")
+    runs, lone = kept_cells(per_run(train, residual(train), "max"))
     seen = largest_of_cells(by_cell(runs), statements=2)
     parts = [part(f"{what}, training rows", seen, evidence.option(claim, "threshold"), above=False)]
     held_out = None
@@ -51,7 +51,11 @@ def agrees(evidence: Evidence, claim: str, what: str, residual: Callable, data_e
     verdict = all_hold(row["verdict"] for row in parts)
     size = f"at most {number(seen.estimate)} on training rows ({largest_cell(runs)})"
     size += f", {number(held_out.estimate)} on held-out rows" if held_out else ""
-    note = "no held-out rows" if held_out is None else ""
+    note = ""
+    unseen = len(train[RUN].drop_duplicates()) - len(test[RUN].drop_duplicates())
+    if unseen:
+        note = f"{unseen} runs without held-out rows: support withheld"
+        verdict = "inconclusive" if verdict == "supported" else verdict
     difference = paired_losses(evidence)
     if difference.empty:
         clause = "no customary sub-sweep: the clause on the loss is not tested"
@@ -62,9 +66,9 @@ def agrees(evidence: Evidence, claim: str, what: str, residual: Callable, data_e
             # The clause can withhold support; that a loss is higher does not make a moment disagree.
             clause += ", which is above it: support withheld"
             verdict = "inconclusive" if verdict == "supported" else verdict
-    return evidence.verdict(
-        claim, seen, verdict, runs, size, joined(clause, note, left_out(runs)), details={"parts": parts}
-    )
+        elif not np.isfinite(loss.low):
+            clause += ", of too few pairs to be judged"
+    return evidence.verdict(claim, seen, verdict, runs, size, joined(clause, note, lone), details={"parts": parts})
 
 
 def claim_first_moment(evidence: Evidence) -> Verdict:
@@ -91,9 +95,9 @@ def claim_customary_training(evidence: Evidence) -> Verdict:
     rows = rows[rows["architecture"].map(variant) == CUSTOMARY]
     if rows.empty:
         return evidence.not_tested("C2r", "no customary sub-sweep")
-    runs = per_run(rows, (rows["second_moment"] - 1).abs(), "max")
-    first = per_run(rows, rows["mean"].abs(), "max")
-    price = per_run(rows, rows["kl_weight"] * rows["gauge_slack"], "sum")
+    runs, lone = kept_cells(per_run(rows, (rows["second_moment"] - 1).abs(), "max"))
+    first, _ = kept_cells(per_run(rows, rows["mean"].abs(), "max"))
+    price, _ = kept_cells(per_run(rows, rows["kl_weight"] * rows["gauge_slack"], "sum"))
     limits = largest_of_cells(by_cell(runs))
     cost = mean_over_cells(by_cell(price))
     size = (
@@ -102,7 +106,7 @@ def claim_customary_training(evidence: Evidence) -> Verdict:
         f"loss on average ({range_over_cells(price)})"
     )
     details = {"price": cell_summary(price), "first_moment": cell_summary(first)}
-    return evidence.verdict("C2r", limits, "reported", runs, size, left_out(runs), details=details)
+    return evidence.verdict("C2r", limits, "reported", runs, size, lone, details=details)
 
 
 def paired_losses(evidence: Evidence, first: str = "", second: str = CUSTOMARY) -> pd.DataFrame:
@@ -120,7 +124,7 @@ def paired_losses(evidence: Evidence, first: str = "", second: str = CUSTOMARY) 
 
 def claim_regauging(evidence: Evidence) -> Verdict:
     """M1: re-gauging between epochs lowers the held-out loss at the same budget, paired by cell and seed."""
-    runs = paired_losses(evidence)
+    runs, lone = kept_cells(paired_losses(evidence))
     if runs.empty:
         return evidence.not_tested("M1", "no customary sub-sweep, or no losses")
     limits = mean_over_cells(by_cell(runs))
@@ -146,4 +150,4 @@ def claim_regauging(evidence: Evidence) -> Verdict:
                     | {"low": found.low, "high": found.high, "runs": len(pairs)}
                 )
     verdict = decide(limits, evidence.option("M1", "threshold"), above=False)
-    return evidence.verdict("M1", limits, verdict, runs, size, left_out(runs), details={"ablations": ablations})
+    return evidence.verdict("M1", limits, verdict, runs, size, lone, details={"ablations": ablations})

@@ -12,6 +12,7 @@ from aggregated_posterior.evidence.verdicts import VERDICTS
 
 from .made_tables import (
     LEDGER,
+    RUNGS,
     WEIGHTS,
     controls,
     divergence,
@@ -126,6 +127,59 @@ def test_on_few_held_out_rows_the_data_error_neither_refutes_nor_supports():
     assert many["C1"].verdict == many["C2"].verdict == "refuted"
 
 
+@pytest.mark.parametrize("column", ["draws_z_kurtosis", "mean", "second_moment"])
+def test_a_moment_that_is_not_a_number_supports_nothing(column):
+    """Of one dimension alone, beside others that are right."""
+    table = moments()
+    table.loc[(table["dimension"] == 2) & (table["seed"] == 10), column] = np.nan
+    claim = {"draws_z_kurtosis": "C0", "mean": "C1", "second_moment": "C2"}[column]
+    assert CLAIMS[claim](evidence(moments=table)).verdict == "inconclusive"
+
+
+@pytest.mark.parametrize("name", ["excess_kurtosis", "term_scale"])
+def test_a_control_without_a_number_is_not_near_its_answer(name):
+    table = controls()
+    table.loc[0, name] = np.nan
+    assert CLAIMS["C8"](evidence(controls=table)).verdict == "inconclusive"
+
+
+def test_a_certified_bound_without_an_error_refutes_nothing():
+    unknown = gaussian_control().assign(certified_gmm_se=np.nan)
+    found = CLAIMS["C8"](evidence(divergence=pd.concat([divergence(), unknown], ignore_index=True)))
+    assert found.verdict == "inconclusive"
+
+
+@pytest.mark.parametrize("without", [(0.5, 1.0, 4.0), (4.0,)])
+def test_without_held_out_rows_the_first_two_moments_are_not_supported(without):
+    table = moments()
+    table = table[(table["split"] == "train") | ~table["kl_weight"].isin(without)]
+    for claim in ("C1", "C2"):
+        found = CLAIMS[claim](evidence(moments=table))
+        assert found.verdict == "inconclusive"
+        assert f"{5 * len(without)} runs without held-out rows" in found.note
+
+
+def test_a_loss_of_one_pair_is_not_said_to_be_judged():
+    table = losses(5.0)
+    one = table[(table["architecture"] == "dense") | (table["seed"] == 10)]
+    assert "of too few pairs to be judged" in CLAIMS["C1"](evidence(losses=one)).note
+
+
+def test_noise_that_is_overrated_does_not_refute_that_kurtosis_differs():
+    """A true spread of 0.06, above the threshold; the dimensions' common error of 0.1 is no difference between them."""
+    found = CLAIMS["C3"](evidence(moments=moments(spread=0.06, error=0.1)))
+    assert found.estimate < 0
+    assert found.verdict == "inconclusive"
+
+
+def test_runs_of_one_active_dimension_are_left_out_of_c3_and_said_so():
+    table = moments()
+    table["active"] &= (table["seed"] != 10) | (table["dimension"] == 0)
+    found = CLAIMS["C3"](evidence(moments=table))
+    assert found.runs == 12
+    assert "3 runs left out: one active dimension" in found.note
+
+
 def test_the_curve_over_margins_adds_up():
     details = judge(moments=moments(kurtosis=3.2, spread=0.2))["C4"].details
     assert [row["margin"] for row in details["curve"]] == LEDGER["claims"]["C4"]["curve"]
@@ -151,6 +205,33 @@ def test_customary_training_has_shares_of_its_own():
     assert found.details["main"]["scale"] == pytest.approx(20 / 30)
     for shares in found.details.values():
         assert sum(shares.values()) == pytest.approx(1)
+
+
+def test_shares_of_scale_are_compared_on_the_same_cells():
+    """In the main sweep alone there are cells without any error of scale."""
+    main = pd.concat(
+        [
+            samplers(weights=(1.0,)),
+            samplers({f"{rung}_raw": RUNGS[rung] for rung in ("prior", "marginals", "dependence", "q_train")},
+                     weights=(0.5, 4.0)),
+        ]
+    )  # fmt: skip
+    dead = runs(architecture="dense_adamreset")
+    scores = [main, samplers(weights=(1.0,), architecture="dense_customary"), samplers(models=dead)]
+    table = pd.concat([both(moments()), moments(models=dead, active=0)], ignore_index=True)
+    found = judge(samplers=pd.concat(scores, ignore_index=True), moments=table)["C6s"]
+    assert found.details["main"] == pytest.approx(found.details["customary"])
+    assert "main sweep, same cells" in found.size
+    # Collapsed models of other variants are none of its business.
+    assert found.note == ""
+
+
+def test_kid_alone_does_not_silence_the_shape_claim():
+    scores = samplers()
+    scores["kid"] = 0.1
+    found = CLAIMS["C6k"](evidence(samplers=scores))
+    assert found.verdict == "refuted"
+    assert "nothing can be removed by KID" in found.size
 
 
 def test_variants_and_controls_are_kept_out_of_the_other_claims():
@@ -218,6 +299,27 @@ def test_a_cell_of_one_run_is_left_out_beside_others_and_said_so():
     )["C1"]
     assert found.estimate == 0
     assert "1 of 4 cells left out" in found.note
+    assert found.runs == 15
+    # Nor is it named as the place of the estimate.
+    assert "β = 9" not in found.size
+
+
+def test_a_size_is_about_the_cells_that_the_limits_are_about():
+    lone = divergence(7.0, upper=9.0, models=[keys(kl_weight=9.0)])
+    found = judge(divergence=pd.concat([divergence(0.5), lone, gaussian_control()], ignore_index=True))["C5"]
+    assert "β = 9" not in found.size
+    assert "in 0 of 3 cells" in found.size
+
+
+def test_cells_of_one_run_lend_the_share_no_certainty():
+    """Five runs of one cell, whose kurtosis is 3, beside forty runs each in a cell of its own, whose kurtosis is 9."""
+    alone = [keys(kl_weight=float(weight)) for weight in range(20, 60)]
+    same = moments(kurtosis=3.0, spread=0.02, weights=(1.0,))
+    found = judge(moments=pd.concat([same, moments(kurtosis=9.0, models=alone)], ignore_index=True))["C4"]
+    assert found.estimate == 0
+    assert found.runs == 5
+    assert "40 of 41 cells left out: one run only" in found.note
+    assert found.details["median_distance"] < 0.1
 
 
 def test_with_empty_tables_nothing_is_claimed():

@@ -253,6 +253,18 @@ def test_another_verdict_is_reported_whatever_the_numbers(published, tmp_path):
     )
 
 
+@pytest.mark.parametrize("claim", ["C0", "C8"])
+def test_another_threshold_is_reported_whatever_the_models(published, tmp_path, claim):
+    theirs, mine = ([{**one, "id": claim if one["id"] == "C0" else one["id"]} for one in claims()] for _ in range(2))
+    next(one for one in mine if one["id"] == claim)["threshold"] = 0.1
+    dump(theirs, published / "claims.json")
+    manifest = read_json(published / "manifest.json")
+    manifest["published"]["claims.json"] = digest(published / "claims.json")
+    dump(manifest, published / "manifest.json")
+    found = differences(verify(results(tmp_path / "again", noise=1, verdicts=mine), published))
+    assert ("claims.json", "threshold") in found
+
+
 def test_claims_must_agree_exactly_where_their_tables_do(own, published):
     verdicts = claims(0.81)
     dump(verdicts, own / "claims.json")
