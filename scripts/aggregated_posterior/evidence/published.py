@@ -317,12 +317,14 @@ def compare_claims(
             math.nan if value is None else float(value)
             for value in (other["estimate"], claim["estimate"], claim["low"], claim["high"])
         )
-        width = high - low
-        if not width > 0 or math.isnan(a) or math.isnan(b):
+        # Where the two limits are of different things (a bound's and its bracket's), the nearer one is the estimate's.
+        half = min(high - b, b - low)
+        # A claim without a threshold has a range where others have limits; the tables behind it are judged.
+        if claim.get("threshold") is None or not half > 0 or math.isnan(a):
             unjudged += not _same(other["estimate"], claim["estimate"])
             continue
         compared += 1
-        tolerance = SPREADS * math.sqrt(2) * width / (2 * 1.96) + float(rounding(a, b))
+        tolerance = SPREADS * math.sqrt(2) * half / 1.96 + float(rounding(a, b))
         if not abs(a - b) <= tolerance:
             differences.append(Difference(claim["id"], "estimate", b, a, tolerance))
     status = "differs" if differences else "within rounding" if exact else "within seed spread"

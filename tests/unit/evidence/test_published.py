@@ -77,7 +77,10 @@ def results(folder, noise=0, seeds=SEEDS, verdicts=None):
 
 @pytest.fixture
 def published(tmp_path):
-    folder = results(tmp_path / "published")
+    return publish(results(tmp_path / "published"))
+
+
+def publish(folder):
     run = {str(path.relative_to(folder)): digest(path) for path in folder.rglob("*") if path.is_file()}
     shutil.rmtree(folder / "models")
     files = {name: value for name, value in run.items() if not name.startswith("models/")}
@@ -276,6 +279,17 @@ def test_an_estimate_may_move_as_far_as_its_interval_implies(published, tmp_path
     near = results(tmp_path / "near", noise=1, verdicts=claims(0.8 - 0.35))
     assert verify(near, published).agrees
     far = results(tmp_path / "far", noise=1, verdicts=claims(0.8 - 0.37))
+    assert differences(verify(far, published)).keys() == {("claims.json", "estimate")}
+
+
+def test_an_upper_limit_that_is_another_quantitys_lends_no_room(tmp_path):
+    def at(estimate):
+        # A bound certified at 1.6, its lower limit 1.5; 12 is the upper end of the bracket.
+        return [{**claims(estimate)[0], "low": 1.5, "high": 12.0}]
+
+    published = publish(results(tmp_path / "published", verdicts=at(1.6)))
+    assert verify(results(tmp_path / "near", noise=1, verdicts=at(1.9)), published).agrees
+    far = results(tmp_path / "far", noise=1, verdicts=at(6.0))
     assert differences(verify(far, published)).keys() == {("claims.json", "estimate")}
 
 
