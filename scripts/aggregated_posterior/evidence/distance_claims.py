@@ -76,6 +76,7 @@ def claim_controls(evidence: Evidence) -> Verdict:
 
     Controls share the sample with their theory, so that noise cancels and an absolute tolerance judges. On the Gaussian
     control no certified bound, less its Monte-Carlo error (level 0.05 over all bounds together), may exceed it in nats.
+    Without one of the controls the claim is refuted or undecided.
     """
     table = evidence.controls
     if table.empty:
@@ -108,4 +109,6 @@ def claim_controls(evidence: Evidence) -> Verdict:
     size = f"largest error of kurtosis or of one of its terms {number(worst)} in {len(runs)} models{certified_size}"
     note = f"not in this experiment: {', '.join(sorted(absent))}" if absent else ""
     verdict = all_hold(row["verdict"] for row in parts)
+    if absent and verdict == "supported":
+        verdict = "inconclusive"  # the claim is about all of them
     return evidence.verdict("C8", Limits(worst, worst, worst), verdict, runs, size, note, details={"parts": parts})

@@ -88,6 +88,8 @@ def test_every_claim_of_the_ledger_has_a_verdict_and_a_size():
         ("M1", {"losses": losses(variants=("",))}, "not tested"),
         ("C8", {}, "supported"),
         ("C8", {"controls": controls(0.02)}, "refuted"),
+        ("C8", {"controls": controls(names=("control_gaussian", "control_mixture"))}, "inconclusive"),
+        ("C8", {"controls": controls(0.02, names=("control_mixture",))}, "refuted"),
         ("C8", {"controls": controls(0.02, "term_scale")}, "refuted"),
         ("C8", {"divergence": pd.concat([divergence(), gaussian_control(0.1)])}, "refuted"),
     ],
