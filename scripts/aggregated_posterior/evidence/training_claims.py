@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
-from .limits import Limits, largest_of_cells, mean_over_cells
+from .limits import LEVEL, Limits, largest_of_cells, mean_over_cells
 from .runs import Evidence, by_cell, cell_summary, joined, kept_cells, largest_cell, no_runs, per_run, range_over_cells
 from .tables import CELL, RUN, base_architecture, variant
 from .verdicts import Verdict, all_hold, decide, number, part
@@ -21,8 +21,10 @@ def agrees(evidence: Evidence, claim: str, what: str, residual: Callable, data_e
     """C1 and C2: a residual of the first two moments is small on training rows and, in their gauge, on held-out rows.
 
     On n held-out rows a residual x_j is known up to a data error e_j. The largest of d residuals is then too large by
-    about e √(2 ln 2d) even where all are 0 (the expected maximum of 2d normal variables is at most that). For the limit
-    that could refute, as much is taken off each; for the limit that supports, nothing.
+    about e √(2 ln 2d) even where all are 0 (the expected maximum of 2d normal variables is at most that), and by
+    e √(2 ln 1/α) more with probability α at most (concentration about the mean; Boucheron et al. 2013, theorem 5.8).
+    Models of all seeds meet the same rows, so that no mean over seeds averages this out. For the limit that could
+    refute, both are taken off each, α being the level's share of a cell; for the limit that supports, nothing.
 
     Args:
         evidence: The tables.
@@ -41,9 +43,11 @@ def agrees(evidence: Evidence, claim: str, what: str, residual: Callable, data_e
     if len(test):
         rows = evidence.divergence[[*RUN, "n_test"]].drop_duplicates(RUN)
         test = test.merge(rows, on=RUN, how="left")
-        excess = np.sqrt(2 * np.log(2 * test.groupby(RUN)["dimension"].transform("size")) / test["n_test"])
+        expected = np.sqrt(2 * np.log(2 * test.groupby(RUN)["dimension"].transform("size")))
+        beyond = np.sqrt(2 * np.log(2 * test.groupby(CELL).ngroups / LEVEL))
+        excess = (expected + beyond) * data_error(test) / np.sqrt(test["n_test"])
         plain = per_run(test, residual(test), "max")
-        above_noise = per_run(test, residual(test) - excess * data_error(test), "max")
+        above_noise = per_run(test, residual(test) - excess, "max")
         high = largest_of_cells(by_cell(plain), statements=2)
         low = largest_of_cells(by_cell(above_noise), statements=2)
         held_out = Limits(high.estimate, low.low, high.high)
