@@ -163,8 +163,8 @@ def publish(config: str | Path, note: str = "", root: Path = ROOT) -> Path:
     size = sum(path.stat().st_size for path in [*others, *(results / name for name in names)])
     if size > LIMIT:
         raise DataError(
-            f"{results}: with it {size / 2**20:.1f} MiB were published in all, more than {LIMIT / 2**20:g}; leave out a "
-            "table, or an experiment"
+            f"{results}: with it {size / 2**20:.1f} MiB were published in all, more than {LIMIT / 2**20:g}; leave out "
+            "a table, or an experiment"
         )
     run = {
         path.relative_to(results).as_posix(): digest(path)
