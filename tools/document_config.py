@@ -21,7 +21,7 @@ INTRODUCTION = """\
 | `config.yaml` | the default experiment: scikit-learn's digits, no download, 12 minutes on two cores |
 | `mnist.yaml` | the replication on MNIST, laid over `config.yaml` |
 | `fashion_mnist.yaml`, `*_conv.yaml` | the same on data, and with an architecture, that had not been seen before |
-| `*_regauging.yaml` | cells of these beside customary training, without re-gauging between epochs; on MNIST ablations too |
+| `*_regauging.yaml` | cells of these beside training without re-gauging between epochs; on MNIST ablations too |
 | `batches.yaml` | laid over another one, trains its models many at once on a GPU |
 | `datasets.yaml` | the data sets that a sweep may name, and your own |
 | `plotting.yaml` | how figures look; a change redraws figures and reruns nothing else |
