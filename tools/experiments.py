@@ -27,7 +27,7 @@ def pages(root: Path = ROOT) -> dict[Path, str]:
     published, readme = root / "results/published", root / "README.md"
     table = across_experiments(published)
     # The README has room for how much, and none for where.
-    short = table.map(lambda cell: re.split(r"; | \(", cell)[0])
+    short = table.map(lambda cell: re.sub(r" \([^()]*\)", "", cell).split("; ")[0])
     text = readme.read_text(encoding="utf-8")
     return {
         published / "claims.md": HEADING + markdown(table),

@@ -112,7 +112,6 @@ def test_an_edited_library_line_runs_exactly_the_rules_that_use_it(fresh, cache)
     [
         ("scripts/aggregated_posterior/model/vae.py", "nn.ReLU()", "nn.SiLU()", {"prepare_dataset"}),
         (TINY, "  epochs: 3", "  epochs: 4", {"prepare_dataset", "train_judge"}),
-        (TINY, "experiment: tiny", "experiment: other", set()),
         ("config/plotting.yaml", "palette: viridis", "palette: mako", None),
     ],
 )
@@ -127,6 +126,15 @@ def test_the_key_holds_what_a_result_depends_on_and_nothing_else(fresh, cache, p
         assert {"train_vae", "encode_posteriors", "compute_statistics", "check_claims"} <= runs
         assert spared <= restored
         assert not spared & runs
+
+
+def test_experiments_share_models_and_nothing_that_names_them(fresh, cache):
+    fresh.edit(TINY, "experiment: tiny", "experiment: other")
+    runs, restored = cached_plan(fresh, cache)
+    assert {"prepare_dataset", "train_judge", "train_vae", "encode_posteriors", "score_samplers"} <= restored
+    assert {"compute_statistics", "measure_latent_map", "prepare_control_posteriors"} <= restored
+    assert {"collect_tables", "check_claims", "collect_page"} <= runs
+    assert not runs & restored
 
 
 def damage(entry: Path, how: str) -> None:

@@ -200,18 +200,28 @@ def code(rule_name):
 
 
 def cache_key(wildcards, input):
-    """What Snakemake's cache key lacks: wildcards, which input plays which part, and how the libraries compute."""
+    """What Snakemake's cache key lacks: wildcards, which input plays which part, and how the libraries compute.
+
+    The experiment's name is left out, so that experiments share models; what depends on it has it among its params or
+    in its input tables.
+    """
     parts = {name: input.get(name) for name in input.keys()}
+
+    def within(path):
+        return str(path).removeprefix(f"results/{EXPERIMENT}/")
+
     paths = {
         name: (
-            [str(path) for path in part]
+            [within(path) for path in part]
             if isinstance(part, (list, tuple)) or hasattr(part, "keys")
-            else str(part)
+            else within(part)
         )
         for name, part in parts.items()
     }
     return {
-        "wildcards": dict(wildcards.items()),
+        "wildcards": {
+            name: value for name, value in wildcards.items() if name != "experiment"
+        },
         "input": paths,
         "numerics": numerics.describe(),
     }

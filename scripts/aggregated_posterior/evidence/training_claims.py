@@ -105,8 +105,8 @@ def claim_customary_training(evidence: Evidence) -> Verdict:
     limits = largest_of_cells(by_cell(runs))
     cost = mean_over_cells(by_cell(price))
     size = (
-        f"customary training leaves residuals of up to {number(limits.estimate)} (second moment, {largest_cell(runs)}) "
-        f"and {number(first.groupby(CELL)['value'].mean().max())} (first); they cost {number(cost.estimate)} nat of "
+        f"customary training leaves up to {number(limits.estimate)} of the second moment ({largest_cell(runs)}) and "
+        f"{number(first.groupby(CELL)['value'].mean().max())} of the first; this costs {number(cost.estimate)} nat of "
         f"loss on average ({range_over_cells(price)})"
     )
     details = {"price": cell_summary(price), "first_moment": cell_summary(first)}
