@@ -1,19 +1,38 @@
-"""Names of files to write, refused before any work where writing cannot succeed."""
+"""Names of files to write, refused before any work where writing cannot succeed or would destroy what is read."""
 
 from __future__ import annotations
 
+import argparse
+import os
+from collections.abc import Iterable
 from pathlib import Path
 
 from ..storage import DataError
 
 
-def output_path(name: str, suffixes: tuple[str, ...], source: str) -> Path:
+def input_files(options: argparse.Namespace) -> set[str]:
+    """The files that a command reads, links resolved: FILE or its shards, arrays in files of their own, the prior.
+
+    Raises:
+        DataError: FILE is a pattern that matches nothing, or a folder without a file that can be read.
+    """
+    from ..posterior.containers import shard_paths
+
+    named = [value for value in vars(options).values() if isinstance(value, str) and value.lower().endswith(".npy")]
+    paths = [*shard_paths(options.posteriors), *map(Path, named)]
+    if getattr(options, "prior", None) is not None:
+        paths.append(Path(options.prior))
+    paths += [file for path in paths if path.is_dir() for file in path.glob("*.npy")]
+    return {os.path.realpath(path) for path in paths}
+
+
+def output_path(name: str, suffixes: tuple[str, ...], sources: Iterable[str]) -> Path:
     """The path of an output.
 
     Args:
         name: As the user gave it.
         suffixes: The endings that are known; the file's format follows from them.
-        source: The input, which is never overwritten.
+        sources: The files that are read, which are never overwritten.
 
     Raises:
         DataError: A folder, another ending, or the input itself.
@@ -23,6 +42,7 @@ def output_path(name: str, suffixes: tuple[str, ...], source: str) -> Path:
         raise DataError(f"--output: {path} is a folder; name a file")
     if path.suffix not in suffixes:
         raise DataError(f"--output: {path} ends in {path.suffix or 'nothing'!r}; expected {' or '.join(suffixes)}")
-    if path.resolve() == Path(source).resolve():
+    # Not Path.resolve, which in Python 3.11 knows no way out of a link in a circle.
+    if os.path.realpath(path) in {os.path.realpath(source) for source in sources}:
         raise DataError(f"--output: {path} is the input itself; name another file")
     return path

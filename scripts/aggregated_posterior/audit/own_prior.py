@@ -19,6 +19,7 @@ from ..streams import stream
 
 # Components of the density that stands for a prior known by its draws.
 FITTED_COMPONENTS = 20
+FEWEST_DRAWS = 10
 EXPECTED = "give draws (M, d), or means (K, d) with one of variances (K, d) and covariances (K, d, d)"
 NAMES = ("means", "variances", "covariances", "weights", "draws")
 
@@ -49,15 +50,16 @@ def as_prior(value: Any, latent_dim: int) -> OwnPrior:
                 f"prior: holds {', '.join(available)}; expected draws, or means and variances or covariances"
             )
     if not isinstance(value, Mapping):
-        return OwnPrior(None, _of_width(as_array(value, "prior"), latent_dim, "prior"))
+        return OwnPrior(None, _draws(_numbers(value, "prior"), latent_dim, "prior"))
     unknown = sorted(set(value) - set(NAMES))
     if unknown:
         raise DataError(f"prior: has no part {unknown[0]}; it may have {', '.join(NAMES)}")
-    arrays = {
-        name: as_array(part, f"prior {name}").astype(np.float64) for name, part in value.items() if part is not None
-    }
+    arrays = {name: _numbers(part, f"prior {name}") for name, part in value.items() if part is not None}
+    for name, array in arrays.items():
+        if not np.isfinite(array).all():
+            raise DataError(f"prior {name}: holds NaN or infinity")
     if "draws" in arrays:
-        return OwnPrior(None, _of_width(arrays["draws"], latent_dim, "prior draws"))
+        return OwnPrior(None, _draws(arrays["draws"], latent_dim, "prior draws"))
     if "means" not in arrays or ("variances" in arrays) == ("covariances" in arrays):
         raise DataError(
             "prior: give draws (M, d), or means (K, d) with one of variances (K, d) and covariances (K, d, d)"
@@ -110,6 +112,22 @@ def compare_with_own(prior: OwnPrior, found: Comparison, level: float, seed: int
     q, p = grouped_mean(held, found.groups), grouped_mean(inside, np.arange(len(inside)))
     missed = GroupedMean(q.value - p.value, float(np.hypot(q.se, p.se)), q.groups).low(level)
     return result | {"misses": float(np.clip(missed, 0.0, 1.0))}
+
+
+def _numbers(value: Any, name: str) -> np.ndarray:
+    array = as_array(value, name)
+    if array.dtype.kind not in "biuf":
+        raise DataError(f"{name}: has type {array.dtype}, expected numbers")
+    return array.astype(np.float64)
+
+
+def _draws(array: np.ndarray, latent_dim: int, name: str) -> np.ndarray:
+    draws = _of_width(array, latent_dim, name)
+    if len(draws) < 4 * max(FEWEST_DRAWS, latent_dim):
+        raise DataError(f"{name}: {len(draws)} are too few; give at least {4 * max(FEWEST_DRAWS, latent_dim)}")
+    if not draws.std(axis=0).all():
+        raise DataError(f"{name}: dimension {int(draws.std(axis=0).argmin())} is the same in all; a density needs more")
+    return draws
 
 
 def _of_width(array: np.ndarray, latent_dim: int, name: str) -> np.ndarray:
