@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 from .._version import __version__
 from ..storage import DataError, atomic_path, json_text, table_of_text, write_json
 from ..text import for_terminal
-from .outputs import input_files
+from .outputs import input_files, place_of
 
 if TYPE_CHECKING:
     from ..posterior.foreign_files import Reading
@@ -198,11 +198,11 @@ def _refuse_lost(targets: dict[str, Path], options: argparse.Namespace, levels: 
     inputs, seen = input_files(options), set()
     for kind, path in targets.items():
         for file in {path if kind == "json" else _of_level(path, level) for level in levels}:
-            place = os.path.realpath(file)
+            place = place_of(file)
             if place in inputs and str(file) != STANDARD_OUTPUT:
                 raise DataError(f"--{kind}: {file} is the input itself; name another file")
             if place in seen:
-                raise DataError(f"--{kind}: {file} is another output too; give each its own file")
+                raise DataError(f"--{kind}: {file} has the same name as another output; give each its own file")
             seen.add(place)
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from ..storage import DataError
+from ..text import reason
 
 
 def input_files(options: argparse.Namespace) -> set[str]:
@@ -23,7 +24,15 @@ def input_files(options: argparse.Namespace) -> set[str]:
     if getattr(options, "prior", None) is not None:
         paths.append(Path(options.prior))
     paths += [file for path in paths if path.is_dir() for file in path.glob("*.npy")]
-    return {os.path.realpath(path) for path in paths}
+    return {place_of(path) for path in paths}
+
+
+def place_of(path: str | Path) -> str:
+    """Where a path leads, links resolved; a link in a circle, where Path.resolve raises, leads to itself."""
+    try:
+        return os.path.realpath(path)
+    except ValueError as error:
+        raise DataError(f"{path}: is no name for a file ({reason(error)})") from None
 
 
 def output_path(name: str, suffixes: tuple[str, ...], sources: Iterable[str]) -> Path:
@@ -42,7 +51,6 @@ def output_path(name: str, suffixes: tuple[str, ...], sources: Iterable[str]) ->
         raise DataError(f"--output: {path} is a folder; name a file")
     if path.suffix not in suffixes:
         raise DataError(f"--output: {path} ends in {path.suffix or 'nothing'!r}; expected {' or '.join(suffixes)}")
-    # Not Path.resolve, which in Python 3.11 knows no way out of a link in a circle.
-    if os.path.realpath(path) in {os.path.realpath(source) for source in sources}:
+    if place_of(path) in {place_of(source) for source in sources}:
         raise DataError(f"--output: {path} is the input itself; name another file")
     return path

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,8 @@ from ..text import for_terminal
 from .outputs import output_path
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from ..generation.chosen_sampler import FittedSampler
 
 SUMMARY = "draw codes from a fitted sampler"
@@ -68,7 +71,13 @@ def write_codes(sampler: FittedSampler, number: int, seed: int, path: Path) -> N
 
     from ..storage import atomic_path, write_arrays
 
-    blocks = (block.astype(np.float32) for block in sampler.blocks(number, seed=seed))
+    def codes() -> Iterator[np.ndarray]:
+        for block in sampler.blocks(number, seed=seed):
+            if not (np.abs(block) <= np.finfo(np.float32).max).all():
+                raise DataError(f"{path}: codes are too large for float32; rescale the decoder's coordinates")
+            yield block.astype(np.float32)
+
+    blocks = codes()
     if path.suffix == ".safetensors":
         write_arrays(path, {"z": np.concatenate(list(blocks))})
         return

@@ -175,7 +175,7 @@ def load_sampler(path: str | Path) -> FittedSampler:
         and sampler.shift.shape == sampler.scale.shape == (d,)
         and all(np.isfinite(array).all() for array in arrays.values())
         and d > 0
-        and (sampler.scale > 0).all()
+        and (sampler.scale > np.finfo(np.float64).tiny).all()
         and (_diagonals(sampler.factors) > 0).all()
         and (sampler.weights >= 0).all()
         and abs(sampler.weights.sum() - 1) < 1e-6

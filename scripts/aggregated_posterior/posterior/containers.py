@@ -80,6 +80,8 @@ def shard_paths(source: str | Path) -> list[Path]:
     Raises:
         DataError: A pattern that matches nothing, a folder without a file that can be read.
     """
+    if not str(source):  # an unset variable; Path takes it for the working folder
+        raise DataError("the file's name is empty; name a file")
     path = Path(source)
     if path.is_dir():
         found = [file for file in path.iterdir() if file.suffix.lower() in ENDINGS and not file.name.startswith(".")]

@@ -179,6 +179,8 @@ def _levels(
     used: set[str] = set()
     for base, value in reading.keys.items():
         names = [name for name in value.split(",") if name]
+        if not names:
+            raise DataError(f"the name of the array of {base} is empty; the file holds {listed(available)}")
         missing = [name for name in names if name not in arrays]
         if missing:
             raise DataError(f"has no array {missing[0]} (asked for as {base}); it holds {listed(available)}")

@@ -211,12 +211,16 @@ def test_nothing_that_is_read_is_written_over(tmp_path, capsys, monkeypatch):
     np.savez("shards/1.npz", **arrays)
     (tmp_path / "loop.safetensors").symlink_to("loop.safetensors")
     before = {path: path.read_bytes() for path in tmp_path.rglob("*.np?")}
+    assert main(["audit", ""]) == 2
     for arguments, problem in (
         ("audit mu.npy --variance width.npy --csv width.npy", "is the input itself"),
         ("audit mu.npy --variance width.npy --prior prior.npz --html prior.npz", "is the input itself"),
         ("audit shards --json shards/1.npz", "is the input itself"),
         ("audit a_level_1.npz --csv a.npz", "a_level_1.npz is the input itself"),
-        ("audit a_level_1.npz --csv b.txt --json b_level_2.txt", "is another output too"),
+        ("audit a_level_1.npz --csv b.txt --json b_level_2.txt", "the same name as another output"),
+        ("audit shards --html a\0b", "is no name for a file"),
+        ("audit a\0b.npz", "is no name for a file"),
+        ("audit shards --mean= --labels=", "the name of the array of mean is empty"),
         ("audit shards --csv -", "only --json goes to standard output"),
         ("fit mu.npy --variance shards -o s.safetensors", "has no array shards"),
         ("fit mu.npy --variance loop.safetensors -o loop.safetensors", "has no array loop.safetensors"),
@@ -248,6 +252,7 @@ HEADER = {"format": FORMAT, "kind": "prior", "candidates": [], "about": {}}
         {"weights": np.array(1.0)},
         {"active": np.array([np.nan])},
         {"scale": np.array([1, -1.0])},
+        {"scale": np.array([1, 5e-324])},
         {"means": np.zeros((1, 1)), "factors": -np.ones((1, 1)), "active": np.zeros(1)},
         {"candidates": 5},
         {"candidates": {"a": 1}},
@@ -269,6 +274,12 @@ def test_headers_of_other_things_are_no_samplers(tmp_path, header):
         load_sampler(tmp_path / "s.safetensors")
 
 
+def test_codes_that_float32_cannot_hold_are_not_written(tmp_path, capsys):
+    save_file(SAMPLER | {"shift": np.full(2, 1e60)}, tmp_path / "s.safetensors", {"metadata": json.dumps(HEADER)})
+    assert main(["sample", str(tmp_path / "s.safetensors"), "-n", "5", "-o", str(tmp_path / "z.npy")]) == 2
+    assert "too large for float32" in capsys.readouterr().err and not (tmp_path / "z.npy").exists()
+
+
 def test_more_codes_than_fit_are_refused_beforehand(tmp_path, capsys):
     save_file(SAMPLER, tmp_path / "s.safetensors", {"metadata": json.dumps(HEADER)})
     for name, number in (("z.npy", 10**15), ("z.csv", 10**30), ("z.safetensors", 10**15)):
@@ -285,9 +296,17 @@ def test_more_codes_than_fit_are_refused_beforehand(tmp_path, capsys):
         (np.ones((50, 2), complex), "has type complex128"),
         (np.full((50, 2), "x"), "has type <U1"),
         ({"means": np.zeros((1, 2)), "covariances": np.full((1, 2, 2), np.nan)}, "covariances: holds NaN"),
+        ({"means": np.zeros((1, 2)), "covariances": np.array([[[1, 0.5], [0, 1]]])}, "not symmetric"),
+        ({"means": np.full((1, 2), 1e200), "variances": np.ones((1, 2))}, "prior means: holds NaN, infinity, or"),
+        ({"means": np.zeros((1, 2)), "variances": np.full((1, 2), 1e-300)}, "variances must lie between"),
         ({"means": np.zeros((1, 2)), "variances": np.ones((1, 2)), "weights": np.array(["1"])}, "has type <U1"),
     ],
 )
 def test_priors_that_are_none(prior, message):
     with pytest.raises(DataError, match=message):
         as_prior(prior, 2)
+
+
+def test_weights_of_a_prior_are_shares():
+    parts = {"means": np.zeros((2, 2)), "variances": np.ones((2, 2)), "weights": np.full(2, 1.7e308)}
+    np.testing.assert_array_equal(as_prior(parts, 2).law.weights, 0.5)
