@@ -16,14 +16,15 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .._version import __version__
-from ..storage import DataError, atomic_path, json_text, write_json
+from ..storage import DataError, atomic_path, json_text, table_of_text, write_json
 from ..text import for_terminal
+from .outputs import input_files, place_of
 
 if TYPE_CHECKING:
     from ..posterior.foreign_files import Reading
@@ -88,6 +89,7 @@ def run(options: argparse.Namespace) -> None:
     from ..posterior.foreign_files import read_levels
 
     levels = read_levels(options.posteriors, reading_of(options))
+    _refuse_lost(targets, options, levels)
     for warning in next(iter(levels.values())).warnings:
         print(f"warning: {for_terminal(warning)}", file=sys.stderr)
     results: dict[str, Audit] = {}
@@ -161,8 +163,7 @@ def _write(results: dict[str, Audit], targets: dict[str, Path], source: str) -> 
     contents = {}
     for kind, path in targets.items():
         for level, result in results.items():
-            name = f"{path.stem}_level_{level}{path.suffix}" if level else path.name
-            contents[path.with_name(name)] = _content(result, kind, path, source)
+            contents[_of_level(path, level)] = _content(result, kind, path, source)
     for path, content in contents.items():
         with atomic_path(path) as temporary:
             temporary.write_bytes(content)
@@ -181,16 +182,32 @@ def _targets(options: argparse.Namespace) -> dict[str, Path]:
     for kind, path in targets.items():
         if kind == "json" and str(path) == STANDARD_OUTPUT:
             continue
+        if str(path) == STANDARD_OUTPUT:
+            raise DataError(f"--{kind}: only --json goes to standard output; name a file")
         if path.is_dir():
             raise DataError(f"--{kind}: {path} is a folder; name a file")
-        if os.path.realpath(path) == os.path.realpath(options.posteriors):
-            raise DataError(f"--{kind}: {path} is the input itself; name another file")
-    if len({os.path.realpath(path) for path in targets.values()}) < len(targets):
-        raise DataError("two outputs have the same name; give each its own file")
+    _refuse_lost(targets, options)
     figure = targets.get("figure")
     if figure is not None and figure.suffix not in (".svg", ".pdf", ".png"):
         raise DataError(f"--figure: {figure} ends in {figure.suffix or 'nothing'!r}; expected .svg, .pdf or .png")
     return targets
+
+
+def _refuse_lost(targets: dict[str, Path], options: argparse.Namespace, levels: Iterable[str] = ("",)) -> None:
+    """Refuse outputs of which one would replace another, or a file that is read."""
+    inputs, seen = input_files(options), set()
+    for kind, path in targets.items():
+        for file in {path if kind == "json" else _of_level(path, level) for level in levels}:
+            place = place_of(file)
+            if place in inputs and str(file) != STANDARD_OUTPUT:
+                raise DataError(f"--{kind}: {file} is the input itself; name another file")
+            if place in seen:
+                raise DataError(f"--{kind}: {file} has the same name as another output; give each its own file")
+            seen.add(place)
+
+
+def _of_level(path: Path, level: str) -> Path:
+    return path.with_name(f"{path.stem}_level_{level}{path.suffix}") if level else path
 
 
 def _content(result: Audit, kind: str, path: Path, source: str) -> bytes:
@@ -201,7 +218,8 @@ def _content(result: Audit, kind: str, path: Path, source: str) -> bytes:
         return figure_bytes(result, path.suffix[1:])
     if kind == "html":
         return html_page(result, source).encode()
-    return result.dimensions.to_csv(index=False, float_format="%.12g", lineterminator="\n").encode()
+    table = table_of_text(result.dimensions)  # columns bear the names of labels
+    return table.to_csv(index=False, float_format="%.12g", lineterminator="\n").encode()
 
 
 def _show(result: Audit, source: str) -> None:

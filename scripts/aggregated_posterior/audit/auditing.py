@@ -30,6 +30,7 @@ from ..posterior.labels import as_labels, is_missing, label_columns
 from ..posterior.mixture import AggregatedPosterior, Moments
 from ..posterior.other_laws import Codes, FullCovariance, StreamedPosterior
 from ..posterior.outliers import Outlier, without_outliers
+from ..posterior.resolution import refuse_dependent, refuse_unresolved
 from ..posterior.splits import Posteriors, some_rows
 from ..statistics.marginals import Distances, Marginals
 from ..statistics.portrait import Law, Portrait
@@ -247,6 +248,9 @@ def audit_posteriors(
     warnings += found
     grouped = replace(looked_at, groups_train=groups[0], groups_test=groups[1])
     sample = grouped if streamed else some_rows(grouped, plan.joint_rows, seed)
+    for half in (sample.train, sample.test):
+        if half is not None:
+            refuse_unresolved(half)
     split = split_rows(sample, sample.groups_train, sample.groups_test, seed)
     train_groups = split.groups_train
     if split.train is not sample.train:  # some of the training rows are held out
@@ -274,6 +278,8 @@ def audit_posteriors(
 
     progress("marginals")
     in_sample = portrait_of(sample)
+    if plan.joint:
+        refuse_dependent(in_sample.train.covariance)
     shown = in_sample
     if plan.marginal_rows != plan.joint_rows:
         shown = portrait_of(some_rows(posteriors, plan.marginal_rows, seed))
@@ -356,7 +362,8 @@ def label_share(q: AggregatedPosterior, moments: Moments, labels: np.ndarray) ->
     mean, labels = np.asarray(q.mean)[~missing].astype(np.float64), labels[~missing]
     mean -= mean.mean(axis=0)
     if name == "r_squared":
-        values = labels.astype(np.float64) - labels.mean(dtype=np.float64)
+        values = labels / max(np.abs(labels).max(), np.finfo(np.float64).tiny)  # whose squares are finite
+        values = values - values.mean()
         spread = float(np.square(values).mean())
         covariance = values @ mean / len(mean)
         return name, covariance**2 / (moments.variance * spread) if spread > 0 else np.zeros(q.latent_dim)

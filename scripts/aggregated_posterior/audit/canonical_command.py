@@ -12,9 +12,10 @@ from __future__ import annotations
 import argparse
 import sys
 
+from ..storage import DataError
 from ..text import for_terminal
 from .audit_command import add_reading, read_one
-from .outputs import output_path
+from .outputs import input_files, output_path
 
 SUMMARY = "write shift and scale that make mean 0 and variance 1"
 
@@ -28,9 +29,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Read posteriors, write their canonical form, say what it saves."""
-    output = output_path(options.output, (".safetensors",), options.posteriors)
+    output = output_path(options.output, (".safetensors",), input_files(options))
     from ..posterior.gauge import canonical_form
+    from ..posterior.other_laws import Codes
     from ..posterior.outliers import without_outliers
+    from ..posterior.resolution import refuse_unresolved
     from ..storage import write_arrays
     from .fitting import canonical_arrays
 
@@ -42,10 +45,16 @@ def run(options: argparse.Namespace) -> None:
         notes.append(f"{options.posteriors}: {outliers} row(s) far outside all others were left out of the moments")
     for note in notes:
         print(f"warning: {for_terminal(note)}", file=sys.stderr)
+    if isinstance(q, Codes):
+        try:
+            refuse_unresolved(q)
+        except DataError as error:
+            raise DataError(f"{options.posteriors}: {error}") from None
     canonical = canonical_form(q)
     arrays = canonical_arrays(canonical)
     saved, kl = float(canonical.slack.sum()), float(q.kl().sum())
     write_arrays(output, arrays, {"rows": q.n, "mean_kl": kl, "kl_saved": saved})
     print(f"Wrote {for_terminal(output)}: canonical = (z - shift)·scale, {q.latent_dim} dimensions.")
-    print(f"It takes {saved:.4g} of {kl:.4g} nats off the KL term and changes no reconstruction.")
+    if not isinstance(q, Codes):  # which have no KL term
+        print(f"It takes {saved:.4g} of {kl:.4g} nats off the KL term and changes no reconstruction.")
     print(f"shift_factor = {arrays['shift_factor'][0]:.6g}, scaling_factor = {arrays['scaling_factor'][0]:.6g}")

@@ -312,7 +312,7 @@ def _labels(train: pd.DataFrame) -> list[str]:
     sentences = []
     for column in train.columns:
         kind = next((kind for kind in ("eta_squared", "r_squared") if column.startswith(kind)), None)
-        if kind is None:
+        if kind is None or train[column].isna().all():  # of the held-out rows alone
             continue
         symbol = "η²" if kind == "eta_squared" else "r²"
         name = column.removeprefix(kind).removeprefix("_")

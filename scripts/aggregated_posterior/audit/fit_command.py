@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from ..storage import DataError
 from ..text import for_terminal
 from .audit_command import add_reading, read_one
-from .outputs import output_path
+from .outputs import input_files, output_path
 
 if TYPE_CHECKING:
     from ..generation.chosen_sampler import FittedSampler
@@ -37,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Read posteriors, choose a sampler, write it, print the table."""
-    output = output_path(options.output, (".safetensors",), options.posteriors)
+    output = output_path(options.output, (".safetensors",), input_files(options))
     if options.seed < 0:
         raise DataError(f"--seed: is {options.seed}, expected 0 or more")
     from ..generation.chosen_sampler import choose_sampler

@@ -1,19 +1,47 @@
-"""Names of files to write, refused before any work where writing cannot succeed."""
+"""Names of files to write, refused before any work where writing cannot succeed or would destroy what is read."""
 
 from __future__ import annotations
 
+import argparse
+import os
+from collections.abc import Iterable
 from pathlib import Path
 
 from ..storage import DataError
+from ..text import reason
 
 
-def output_path(name: str, suffixes: tuple[str, ...], source: str) -> Path:
+def input_files(options: argparse.Namespace) -> set[str]:
+    """The files that a command reads, links resolved: FILE or its shards, arrays in files of their own, the prior.
+
+    Raises:
+        DataError: FILE is a pattern that matches nothing, or a folder without a file that can be read.
+    """
+    from ..posterior.containers import shard_paths
+
+    named = [value for value in vars(options).values() if isinstance(value, str) and value.lower().endswith(".npy")]
+    paths = [*shard_paths(options.posteriors), *map(Path, named)]
+    if getattr(options, "prior", None) is not None:
+        paths.append(Path(options.prior))
+    paths += [file for path in paths if path.is_dir() for file in path.glob("*.npy")]
+    return {place_of(path) for path in paths}
+
+
+def place_of(path: str | Path) -> str:
+    """Where a path leads, links resolved; a link in a circle, where Path.resolve raises, leads to itself."""
+    try:
+        return os.path.realpath(path)
+    except ValueError as error:
+        raise DataError(f"{path}: is no name for a file ({reason(error)})") from None
+
+
+def output_path(name: str, suffixes: tuple[str, ...], sources: Iterable[str]) -> Path:
     """The path of an output.
 
     Args:
         name: As the user gave it.
         suffixes: The endings that are known; the file's format follows from them.
-        source: The input, which is never overwritten.
+        sources: The files that are read, which are never overwritten.
 
     Raises:
         DataError: A folder, another ending, or the input itself.
@@ -23,6 +51,6 @@ def output_path(name: str, suffixes: tuple[str, ...], source: str) -> Path:
         raise DataError(f"--output: {path} is a folder; name a file")
     if path.suffix not in suffixes:
         raise DataError(f"--output: {path} ends in {path.suffix or 'nothing'!r}; expected {' or '.join(suffixes)}")
-    if path.resolve() == Path(source).resolve():
+    if place_of(path) in {place_of(source) for source in sources}:
         raise DataError(f"--output: {path} is the input itself; name another file")
     return path

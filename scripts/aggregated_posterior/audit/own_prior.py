@@ -12,13 +12,21 @@ import numpy as np
 
 from ..generation.chosen_sampler import Comparison
 from ..posterior.containers import as_array, read_named_arrays
+from ..posterior.mixture import LARGEST_MEAN, LARGEST_VARIANCE, SMALLEST_VARIANCE
 from ..statistics.clusters import GroupedMean, grouped_mean
 from ..statistics.fitted_mixture import ConvergenceWarning, NormalMixture, fit_normal_mixture
 from ..storage import DataError
 from ..streams import stream
 
+# Covariances are symmetric to this share of their largest entry.
+SAME = 1e-4
 # Components of the density that stands for a prior known by its draws.
 FITTED_COMPONENTS = 20
+<<<<<<< HEAD
+=======
+FEWEST_DRAWS = 10
+EXPECTED = "give draws (M, d), or means (K, d) with one of variances (K, d) and covariances (K, d, d)"
+>>>>>>> hostile
 NAMES = ("means", "variances", "covariances", "weights", "draws")
 
 
@@ -48,30 +56,35 @@ def as_prior(value: Any, latent_dim: int) -> OwnPrior:
                 f"prior: holds {', '.join(available)}; expected draws, or means and variances or covariances"
             )
     if not isinstance(value, Mapping):
-        return OwnPrior(None, _of_width(as_array(value, "prior"), latent_dim, "prior"))
+        return OwnPrior(None, _draws(_numbers(value, "prior"), latent_dim, "prior"))
     unknown = sorted(set(value) - set(NAMES))
     if unknown:
         raise DataError(f"prior: has no part {unknown[0]}; it may have {', '.join(NAMES)}")
-    arrays = {
-        name: as_array(part, f"prior {name}").astype(np.float64) for name, part in value.items() if part is not None
-    }
+    arrays = {name: _numbers(part, f"prior {name}") for name, part in value.items() if part is not None}
+    for name, array in arrays.items():
+        if not np.isfinite(array).all():
+            raise DataError(f"prior {name}: holds NaN or infinity")
     if "draws" in arrays:
-        return OwnPrior(None, _of_width(arrays["draws"], latent_dim, "prior draws"))
+        return OwnPrior(None, _draws(arrays["draws"], latent_dim, "prior draws"))
     if "means" not in arrays or ("variances" in arrays) == ("covariances" in arrays):
         raise DataError(
             "prior: give draws (M, d), or means (K, d) with one of variances (K, d) and covariances (K, d, d)"
         )
     means = _of_width(arrays["means"], latent_dim, "prior means")
     weights = arrays.get("weights", np.full(len(means), 1 / len(means)))
-    if weights.shape != (len(means),) or not np.isfinite(weights).all() or weights.min() < 0 or weights.sum() <= 0:
+    if weights.shape != (len(means),) or not np.isfinite(weights).all() or weights.min() < 0 or weights.max() <= 0:
         raise DataError(f"prior weights: expected {len(means)} numbers, none negative and not all 0")
+    weights = weights / weights.max()  # so that their sum is finite
     name = "variances" if "variances" in arrays else "covariances"
     spread = arrays[name]
     shape = means.shape if name == "variances" else (*means.shape, latent_dim)
     if spread.shape != shape:
         raise DataError(f"prior {name}: has shape {spread.shape}, expected {shape}")
-    if name == "variances" and not (np.isfinite(spread).all() and spread.min() > 0):
-        raise DataError("prior variances: must be positive and finite")
+    variances = spread if name == "variances" else np.diagonal(spread, axis1=1, axis2=2)
+    if variances.min() < SMALLEST_VARIANCE or variances.max() > LARGEST_VARIANCE:
+        raise DataError(f"prior {name}: variances must lie between {SMALLEST_VARIANCE:g} and {LARGEST_VARIANCE:g}")
+    if name == "covariances" and (np.abs(spread - spread.transpose(0, 2, 1)) > SAME * np.abs(spread).max()).any():
+        raise DataError("prior covariances: one is not symmetric")
     try:
         factors = np.sqrt(spread) if name == "variances" else np.linalg.cholesky(spread)
     except np.linalg.LinAlgError:
@@ -111,10 +124,25 @@ def compare_with_own(prior: OwnPrior, found: Comparison, level: float, seed: int
     return result | {"misses": float(np.clip(missed, 0.0, 1.0))}
 
 
+def _numbers(value: Any, name: str) -> np.ndarray:
+    array = as_array(value, name)
+    if array.dtype.kind not in "biuf":
+        raise DataError(f"{name}: has type {array.dtype}, expected numbers")
+    return array.astype(np.float64)
+
+
+def _draws(array: np.ndarray, latent_dim: int, name: str) -> np.ndarray:
+    draws = _of_width(array, latent_dim, name)
+    if len(draws) < 4 * max(FEWEST_DRAWS, latent_dim):
+        raise DataError(f"{name}: {len(draws)} are too few; give at least {4 * max(FEWEST_DRAWS, latent_dim)}")
+    if not draws.std(axis=0).all():
+        raise DataError(f"{name}: dimension {int(draws.std(axis=0).argmin())} is the same in all; a density needs more")
+    return draws
+
+
 def _of_width(array: np.ndarray, latent_dim: int, name: str) -> np.ndarray:
     if array.ndim != 2 or array.shape[1] != latent_dim or len(array) == 0:
         raise DataError(f"{name}: has shape {array.shape}, expected (M, {latent_dim})")
-    array = np.asarray(array, dtype=np.float64)
-    if not np.isfinite(array).all():
-        raise DataError(f"{name}: holds NaN or infinity")
+    if not (np.abs(array) <= LARGEST_MEAN).all():
+        raise DataError(f"{name}: holds NaN, infinity, or numbers beyond {LARGEST_MEAN:g}")
     return array

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 SHOWN = 40
+# What stands in a table where there is no number: the KL of codes, the error of a single row.
+UNKNOWN = "–"
 # Headings of columns that hold words.
 TEXTS = ("part", "mostly", "candidate", "known")
 CURVES = 6
@@ -48,7 +50,8 @@ def tables(audit: Audit, limit: int | None = SHOWN) -> list[tuple[str, list[str]
         far, more = _most(rows, limit)
         shown.append((CAPTIONS["far"] + of_split + more, *_cells(far, HOW_FAR | _label_columns(rows))))
         active, more = _most(rows[rows["active"]], limit)
-        interval = [f"{a:.2f}–{b:.2f}" for a, b in zip(active["kurtosis_low"], active["kurtosis_high"], strict=True)]
+        limits = zip(active["kurtosis_low"], active["kurtosis_high"], strict=True)
+        interval = [UNKNOWN if np.isnan(a + b) else f"{a:.2f}–{b:.2f}" for a, b in limits]
         if len(active):
             shown.append((CAPTIONS["why"] + of_split + more, *_cells(active.assign(interval=interval), WHY)))
     parts = [
@@ -71,7 +74,7 @@ def _label_columns(rows: pd.DataFrame) -> dict[str, str]:
     """Headings of the shares of labels, one column each."""
     named = {}
     for kind, symbol in (("eta_squared", "η²"), ("r_squared", "r²")):
-        for column in rows.columns[rows.columns.str.startswith(kind)]:
+        for column in rows.columns[rows.columns.str.startswith(kind) & rows.notna().any().to_numpy()]:
             named[column] = f"{column.removeprefix(kind).removeprefix('_') or 'label'} {symbol}"
     return named
 
@@ -242,6 +245,8 @@ def _text(value: Any) -> str:
     if isinstance(value, bool | np.bool_):
         return "yes" if value else "no"
     if isinstance(value, float | np.floating):
+        if np.isnan(value):
+            return UNKNOWN
         if abs(value) < 5e-4:
             return "0" if abs(value) < 1e-9 else f"{value:.0e}"
         return f"{value:.3f}" if abs(value) < 1000 else f"{value:.3g}"

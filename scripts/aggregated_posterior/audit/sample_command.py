@@ -9,6 +9,8 @@ example: aggregated-posterior sample sampler.safetensors -n 1000 -o z.npy
 from __future__ import annotations
 
 import argparse
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,9 +19,13 @@ from ..text import for_terminal
 from .outputs import output_path
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from ..generation.chosen_sampler import FittedSampler
 
 SUMMARY = "draw codes from a fitted sampler"
+# Bytes of a file that is put together in memory.
+LARGEST_WHOLE = 4e9
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Read a sampler, draw, write."""
-    output = output_path(options.output, (".npy", ".csv", ".safetensors"), options.sampler)
+    output = output_path(options.output, (".npy", ".csv", ".safetensors"), [options.sampler])
     if options.number < 1:
         raise DataError(f"--number: is {options.number}, expected 1 or more")
     if options.seed < 0:
@@ -40,9 +46,23 @@ def run(options: argparse.Namespace) -> None:
     from ..generation.chosen_sampler import load_sampler
 
     sampler = load_sampler(options.sampler)
+    _refuse_too_many(options.number, sampler.latent_dim, output)
     write_codes(sampler, options.number, options.seed, output)
     words = f"Wrote {output}: {options.number:,} codes in {sampler.latent_dim} dimensions, from {sampler.kind}."
     print(for_terminal(words))
+
+
+def _refuse_too_many(number: int, latent_dim: int, path: Path) -> None:
+    """Refuse numbers of codes that would fill the disc, or the memory where a file is written as a whole."""
+    size = 4 * number * latent_dim
+    folder = next((place for place in path.absolute().parents if place.is_dir()), Path("/"))
+    if size > shutil.disk_usage(folder).free:
+        raise DataError(f"--number: {number:,} codes take {size / 1e9:,.0f} GB, more than the disc has; ask for fewer")
+    if path.suffix == ".safetensors" and size > LARGEST_WHOLE:
+        raise DataError(
+            f"--number: {number:,} codes take {size / 1e9:,.0f} GB, and a .safetensors file is written as a whole; "
+            "name a .npy file"
+        )
 
 
 def write_codes(sampler: FittedSampler, number: int, seed: int, path: Path) -> None:
@@ -51,7 +71,13 @@ def write_codes(sampler: FittedSampler, number: int, seed: int, path: Path) -> N
 
     from ..storage import atomic_path, write_arrays
 
-    blocks = (block.astype(np.float32) for block in sampler.blocks(number, seed=seed))
+    def codes() -> Iterator[np.ndarray]:
+        for block in sampler.blocks(number, seed=seed):
+            if not (np.abs(block) <= np.finfo(np.float32).max).all():
+                raise DataError(f"{path}: codes are too large for float32; rescale the decoder's coordinates")
+            yield block.astype(np.float32)
+
+    blocks = codes()
     if path.suffix == ".safetensors":
         write_arrays(path, {"z": np.concatenate(list(blocks))})
         return

@@ -26,6 +26,7 @@ from ..posterior.gauge import Canonical, canonical_form
 from ..posterior.mixture import AggregatedPosterior, normal_log_pdf
 from ..posterior.other_laws import Codes, FullCovariance
 from ..posterior.outliers import without_outliers
+from ..posterior.resolution import refuse_dependent, refuse_unresolved
 from ..posterior.splits import FEWEST_ROWS, Posteriors, active_dimensions, some_rows
 from ..statistics.clusters import GroupedMean, grouped_mean
 from ..statistics.divergence import balanced_draws
@@ -33,6 +34,7 @@ from ..statistics.fitted_mixture import NormalMixture, fit_normal_mixture
 from ..statistics.portrait import Law
 from ..storage import DataError, read_arrays, write_arrays
 from ..streams import stream
+from ..text import reason
 
 FORMAT = "aggregated-posterior sampler 1"
 PRIOR, RESCALED, NORMAL = "prior", "rescaled prior", "normal"
@@ -150,18 +152,22 @@ def load_sampler(path: str | Path) -> FittedSampler:
         DataError: It cannot be read, is no such file, or its arrays do not fit together.
     """
     arrays, metadata = read_arrays(path)
-    if metadata.get("format") != FORMAT:
+    if not isinstance(metadata, dict) or metadata.get("format") != FORMAT:
         raise DataError(f"{path}: is no sampler (its header does not say {FORMAT!r}); make one with `fit`")
+    if any(array.ndim == 0 or array.dtype.kind not in "biuf" for array in arrays.values()):
+        raise DataError(f"{path}: its arrays do not fit together; make it again with `fit`")
     try:
         sampler = FittedSampler(
             kind=str(metadata["kind"]),
-            active=arrays["active"].astype(np.int64),
+            active=np.nan_to_num(arrays["active"], nan=-1.0).astype(np.int64),
             **{name: arrays[name].astype(np.float64) for name in ("weights", "means", "factors", "shift", "scale")},
             candidates_=pd.DataFrame(metadata.get("candidates", [])),
             about=dict(metadata.get("about", {})),
         )
     except KeyError as error:
         raise DataError(f"{path}: lacks {error}; make it again with `fit`") from None
+    except (TypeError, ValueError) as error:  # what the header says is no table
+        raise DataError(f"{path}: its header is no sampler's ({reason(error)}); make it again with `fit`") from None
     k, a, d = len(sampler.weights), len(sampler.active), sampler.latent_dim
     fits = (
         sampler.means.shape == (k, a)
@@ -169,7 +175,8 @@ def load_sampler(path: str | Path) -> FittedSampler:
         and sampler.shift.shape == sampler.scale.shape == (d,)
         and all(np.isfinite(array).all() for array in arrays.values())
         and d > 0
-        and (sampler.scale > 0).all()
+        and (sampler.scale > np.finfo(np.float64).tiny).all()
+        and (_diagonals(sampler.factors) > 0).all()
         and (sampler.weights >= 0).all()
         and abs(sampler.weights.sum() - 1) < 1e-6
         and len(set(sampler.active.tolist()) & set(range(d))) == a
@@ -177,6 +184,10 @@ def load_sampler(path: str | Path) -> FittedSampler:
     if not fits:
         raise DataError(f"{path}: its arrays do not fit together; make it again with `fit`")
     return sampler
+
+
+def _diagonals(factors: np.ndarray) -> np.ndarray:
+    return factors if factors.ndim == 2 else np.diagonal(factors, axis1=1, axis2=2)
 
 
 # ------------------------------------------------------------------------------------------------------- choosing
@@ -269,7 +280,7 @@ def choose_sampler(
         progress: Called with each candidate's name as it is fitted.
 
     Raises:
-        DataError: Fewer than ten rows, so that none can be held out.
+        DataError: Fewer than ten rows, so that none can be held out, or rows without a density.
     """
     split, notes = split_groups(some_rows(posteriors, LARGEST_ROWS, seed), seed)
     if split.test is None:
@@ -306,7 +317,11 @@ def compare_samplers(
         groups_train, groups_test: (N,) which rows belong together.
         active_threshold, seed, progress: See `choose_sampler`.
         effort: How closely to look.
+
+    Raises:
+        DataError: The rows to fit have no density that float64 could hold; see `posterior.resolution`.
     """
+    refuse_unresolved(train.q)
     canonical = canonical_form(train.q, train.moments)
     active = _fitted_dimensions(train, canonical, active_threshold)
     d, none = train.q.latent_dim, np.empty(0, dtype=np.int64)
@@ -439,5 +454,6 @@ def _normal(train: Law, canonical: Canonical, active: np.ndarray) -> NormalMixtu
     # A full covariance per row has no marginal form to select; its whole covariance has.
     whole = isinstance(train.q, FullCovariance | Codes) or train.q.latent_dim**2 <= LARGEST_COVARIANCES
     covariance = train.covariance[np.ix_(active, active)] if whole else train.q.select(active).covariance()
+    refuse_dependent(covariance, active)
     covariance = covariance * scale * scale[:, None]
     return NormalMixture(np.ones(1), np.zeros((1, len(active))), np.linalg.cholesky(covariance)[None])

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..storage import DataError
-from ..text import for_path, listed
+from ..text import for_path, listed, reason
 from .schemas import check_schema
 
 # The architecture of a control whose posteriors are made and not trained.
@@ -155,7 +155,11 @@ def _external(config: Mapping[str, Any], datasets: Mapping[str, Any]) -> Iterato
     for entry in config["external_posteriors"]:
         if entry["name"] in datasets:
             raise DataError(f"external_posteriors: {entry['name']!r} is also a data set's name; choose another")
-        if Path(entry["file"]).is_dir():
+        try:
+            folder = Path(entry["file"]).is_dir()
+        except OSError as error:  # a name that no file can have
+            raise DataError(f"external_posteriors: {entry['name']}: {entry['file']}: {reason(error)}") from None
+        if folder:
             raise DataError(f"external_posteriors: {entry['name']}: {entry['file']} is a folder; name the file in it")
         yield {
             "dataset": entry["name"],

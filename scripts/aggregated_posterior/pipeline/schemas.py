@@ -20,6 +20,8 @@ from ..text import listed, reason, shortened, visible
 LARGEST_FILE = 1024**2
 MOST_VALUES = 100_000
 LARGEST_NUMBER = 2**63
+# Bits of an integer that Python still writes in decimal digits for a message.
+LONGEST_INTEGER = 14_000
 MOST_ERRORS = 1_000
 # What a reader needs to know of a data set, where it comes from and how its judges are trained do not change the arrays
 # made from it.
@@ -80,6 +82,8 @@ def read_yaml(path: str | Path) -> Any:
     """
     import yaml
 
+    # The last three are PyYAML's own answers to a tag before what it does not fit, as in `!!bool maybe`.
+    no_value = (yaml.YAMLError, ValueError, TypeError, OverflowError, KeyError, IndexError, AttributeError)
     try:
         return _load(_text_of(Path(path)))
     except DataError as error:
@@ -88,7 +92,7 @@ def read_yaml(path: str | Path) -> Any:
         raise DataError(f"{path}: cannot be read ({reason(error)})") from None
     except RecursionError:
         raise DataError(f"{path}: is not valid YAML (its brackets are nested too deeply)") from None
-    except (yaml.YAMLError, ValueError, TypeError, OverflowError) as error:
+    except no_value as error:
         mark = getattr(error, "problem_mark", None)
         line = f"line {mark.line + 1}: " if mark else ""
         raise DataError(
@@ -125,15 +129,20 @@ def _load(text: str) -> Any:
             return super().construct_mapping(node, deep)
 
         def plain_number(self, node: yaml.ScalarNode) -> int | float:
-            digits = node.value.replace("_", "").lstrip("+-")
+            # Not node.value, which is a list where `!!int` stands before a list.
+            digits = self.construct_scalar(node).replace("_", "").lstrip("+-")
             base = 60 if ":" in digits else 8 if digits.isdigit() and len(digits) > 1 and digits[0] == "0" else None
             if base is not None:
                 raise DataError(
                     f"line {node.start_mark.line + 1}: YAML reads {node.value} in base {base}; write the number in "
                     "decimal digits without a leading zero, or in quotes if it is text"
                 )
-            integer = node.tag.endswith(":int")
-            return self.construct_yaml_int(node) if integer else self.construct_yaml_float(node)
+            if not node.tag.endswith(":int"):
+                return self.construct_yaml_float(node)
+            number = self.construct_yaml_int(node)
+            if number.bit_length() > LONGEST_INTEGER:
+                raise DataError(f"line {node.start_mark.line + 1}: an integer is larger than anything here can be")
+            return number
 
     for kind in ("int", "float"):
         Loader.add_constructor(f"tag:yaml.org,2002:{kind}", Loader.plain_number)
@@ -164,7 +173,8 @@ def _count_values(node: Any, known: dict[Any, int | None]) -> int:
         count += sum(_count_values(part, known) for pair in node.value for part in pair)
     if count > MOST_VALUES:
         raise DataError(
-            f"line {node.start_mark.line + 1}: stands for more than {MOST_VALUES:,} values (by its aliases)"
+            f"line {node.start_mark.line + 1}: stands for more than {MOST_VALUES:,} values (an alias counts as what it "
+            "names)"
         )
     known[node] = count
     return count

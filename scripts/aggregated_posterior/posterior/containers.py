@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from ..storage import DataError
-from ..text import reason
+from ..text import listed, reason
 
 MAPPED_BYTES = 64 * 2**20
 ENDINGS = (".npz", ".npy", ".safetensors", ".h5ad", ".csv")
@@ -80,6 +80,8 @@ def shard_paths(source: str | Path) -> list[Path]:
     Raises:
         DataError: A pattern that matches nothing, a folder without a file that can be read.
     """
+    if not str(source):  # an unset variable; Path takes it for the working folder
+        raise DataError("the file's name is empty; name a file")
     path = Path(source)
     if path.is_dir():
         found = [file for file in path.iterdir() if file.suffix.lower() in ENDINGS and not file.name.startswith(".")]
@@ -115,7 +117,7 @@ def as_array(value: object, name: str) -> np.ndarray:
 
 
 def _natural(path: Path) -> list[object]:
-    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", str(path))]
+    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", str(path))]
 
 
 def _read_folder(path: Path, wanted: Wanted) -> tuple[dict[str, np.ndarray], list[str]]:
@@ -142,6 +144,8 @@ def _read_npz(path: Path, wanted: Wanted) -> tuple[dict[str, np.ndarray], list[s
     try:
         with np.load(path, allow_pickle=False) as archive:
             names = sorted(archive.files)
+            if twice := {name for name in names if names.count(name) > 1} if len(set(names)) < len(names) else None:
+                raise DataError(f"{path}: holds {listed(sorted(twice))} twice; write the file again")
             for member in archive.zip.infolist():
                 name = member.filename.removesuffix(".npy")
                 if not member.filename.endswith(".npy"):
@@ -247,7 +251,7 @@ def _read_csv(path: Path, wanted: Wanted) -> tuple[dict[str, np.ndarray], list[s
         raise DataError(f"{path}: cannot be read as a table ({reason(error)}); write it with a header line") from None
     columns: dict[str, list[tuple[int, str]]] = {}
     for column in map(str, table.columns):
-        match = re.fullmatch(r"(.*?[^\d_.\[])[_.\[]?(\d+)\]?(_train|_test)?", column)
+        match = re.fullmatch(r"(.*?[^\d_.\[])[_.\[]?(\d{1,9})\]?(_train|_test)?", column)
         name, index = (match[1] + (match[3] or ""), int(match[2])) if match else (column, -1)
         columns.setdefault(name, []).append((index, column))
     arrays = {}

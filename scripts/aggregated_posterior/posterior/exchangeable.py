@@ -108,13 +108,20 @@ def group_rows(posteriors: Posteriors, seed: int = 0) -> tuple[np.ndarray, np.nd
                 f"{inside:,} of {test.n:,} held-out rows are {what}; they are left out of every held-out bound, which "
                 "they would make too good"
             )
+        apart = len(np.unique(of_test[~np.isin(of_test, of_train)]))
+        if 0 < apart < FEWEST_HELD_OUT and not is_discrete(of_train):
+            warnings.append(
+                f"the held-out rows are {apart} independent row(s) or group(s), fewer than {FEWEST_HELD_OUT}, and have "
+                "no error that could be told: some of the training rows are held out in their place"
+            )
     return of_train, of_test, warnings
 
 
 def split_groups(posteriors: Posteriors, seed: int = 0) -> tuple[Split, list[str]]:
     """Rows to fit and rows to hold out, no group in both: the file's own halves, or a seeded fifth of the groups.
 
-    Where the file's own held-out rows are training rows too, a fifth of the training groups takes their place.
+    Where the file's own held-out rows are training rows too, or too few to have an error, a fifth of the training
+    groups takes their place.
     """
     of_train, of_test, warnings = group_rows(posteriors, seed)
     return split_rows(posteriors, of_train, of_test, seed), warnings
@@ -129,9 +136,10 @@ def split_rows(posteriors: Posteriors, of_train: np.ndarray, of_test: np.ndarray
     if of_test is not None:
         apart = discrete | ~np.isin(of_test, of_train)
         source = "the file's own held-out rows"
-        if apart.all():
+        enough = len(np.unique(of_test[apart])) >= FEWEST_HELD_OUT
+        if enough and apart.all():
             return Split(posteriors.train, posteriors.test, of_train, of_test, source, discrete)
-        if len(np.unique(of_test[apart])) >= FEWEST_HELD_OUT:
+        if enough:
             source += f", the {int(apart.sum()):,} that are not training rows too"
             return Split(posteriors.train, take_rows(posteriors.test, apart), of_train, of_test[apart], source)
     names = np.unique(of_train)

@@ -20,7 +20,7 @@ import numpy as np
 from ..storage import DataError
 from ..text import listed
 from .containers import read_named_arrays, shard_paths
-from .labels import as_labels
+from .labels import as_labels, missing_values
 from .mixture import AggregatedPosterior
 from .other_laws import Codes, FullCovariance, Rows, StreamedPosterior, channel_rows
 from .splits import Posteriors
@@ -118,6 +118,8 @@ def read_levels(path: str | Path, reading: Reading | None = None) -> dict[str, P
 
     read = [read_named_arrays(shard, wanted) for shard in shards]
     for name, file in files.items():
+        if file.is_dir():
+            raise DataError(f"{file}: is a folder; name a .npy file")
         read[0][0][name] = read_named_arrays(file, lambda _: True)[0][file.stem]
     available = sorted({name for _, names in read for name in names} | set(files))
     parts = [{name: [array] for name, array in arrays.items()} for arrays, _ in read]
@@ -154,7 +156,8 @@ def posteriors_from_arrays(
 
 def meaning(name: str) -> tuple[str, str, str] | None:
     """(base, split, level) of an array's name: `mu_2_test` is ("mean", "test", "2"); None for an unknown name."""
-    match = re.fullmatch(r"(.*?)(_train|_test)?(?:_?(\d+))?(_train|_test)?", name.lower())
+    # Nine digits: nobody has more levels, and Python refuses to read numbers of thousands of digits.
+    match = re.fullmatch(r"(.*?)(_train|_test)?(?:_?(\d{1,9}))?(_train|_test)?", name.lower())
     if match is None or (match[2] and match[4]):
         return None
     split = "test" if "_test" in (match[2], match[4]) else "train"
@@ -176,6 +179,8 @@ def _levels(
     used: set[str] = set()
     for base, value in reading.keys.items():
         names = [name for name in value.split(",") if name]
+        if not names:
+            raise DataError(f"the name of the array of {base} is empty; the file holds {listed(available)}")
         missing = [name for name in names if name not in arrays]
         if missing:
             raise DataError(f"has no array {missing[0]} (asked for as {base}); it holds {listed(available)}")
@@ -234,6 +239,9 @@ def _posteriors(
     if test is not None and (train.groups is None) != (test.groups is None) and "groups" in {*names_train, *names_test}:
         missing = "groups_test" if test.groups is None else "groups"
         raise DataError(f"has no array {missing}: give groups for both halves, since a group may not be in both")
+    if test is not None and (train.groups is None) != (test.groups is None):  # spatial or weighted, in one half only
+        train, test = (half if half.groups is not None else replace(half, groups=_own_groups(half.q.n, suffix))
+                       for half, suffix in ((train, ""), (test, "_test")))  # fmt: skip
     none = _Half(None)
     other = test or none
     return Posteriors(
@@ -290,6 +298,11 @@ def _half(
     label_names = names["labels"].split(",") if "labels" in names else []
     labels = _labels({name: arrays[name] for name in label_names}, n, mean_name)
     groups = per_row.get("groups")
+    if groups is not None and (missing := missing_values(groups)).any():
+        raise DataError(
+            f"{names['groups']}: {int(missing.sum())} of {n} rows have none, the first is row {int(missing.argmax())}; "
+            "give every row a group"
+        )
     images = means[0].ndim > 2
     if images:
         means, spread, repeats, note = _unfold(means, spread, mean_name, reading.layout)
@@ -297,9 +310,10 @@ def _half(
         labels, per_row["weights"] = (
             None if values is None else np.repeat(values, repeats) for values in (labels, per_row.get("weights"))
         )
-        groups = np.repeat(np.arange(n) if groups is None else groups, repeats) if repeats > 1 else groups
+        groups = np.repeat(_own_groups(n, suffix) if groups is None else groups, repeats) if repeats > 1 else groups
     q = _mixture(means, spread, kind, mean_name, name)
-    if not suffix and kind in SPREADS and (note := _other_reading(q, spread, kind, name)):
+    full = isinstance(q, FullCovariance)  # also under the name of variances
+    if not suffix and kind in SPREADS and not full and (note := _other_reading(q, spread, kind, name)):
         notes.append(note)
     weights = per_row.get("weights")
     if weights is not None:
@@ -308,8 +322,13 @@ def _half(
         rows = _repetitions(weights, names["weights"], q.n, q.latent_dim)
         q = AggregatedPosterior(q.mean[rows], q.variance[rows], (mean_name, name))
         labels = None if labels is None else labels[rows]
-        groups = rows if groups is None else groups[rows]
+        groups = (_own_groups(n, suffix) if groups is None else groups)[rows]
     return _Half(q, labels, groups, ("flat" if repeats == 1 else "channel") if images else None)
+
+
+def _own_groups(n: int, suffix: str) -> np.ndarray:
+    """A group of its own for each of `n` rows or images; the halves have different ones."""
+    return -1 - np.arange(n) if suffix else np.arange(n)
 
 
 def _check_types(parts: list[np.ndarray], name: str) -> None:
@@ -421,7 +440,8 @@ def _variance(spread: np.ndarray, kind: str, name: str, first_row: int = 0) -> n
         )
     if first_row and not (finite and spread.min() > 0):  # a block of a stream, which no mixture checks again
         raise DataError(f"{name}: {_first(~(np.isfinite(spread) & (spread > 0)), spread, first_row)}")
-    return spread if kind == "variance" else np.square(spread.astype(np.float64))
+    with np.errstate(over="ignore"):  # the mixture says what is wrong with an infinite variance
+        return spread if kind == "variance" else np.square(spread.astype(np.float64))
 
 
 def _first(bad: np.ndarray, values: np.ndarray, first_row: int = 0) -> str:
@@ -464,10 +484,14 @@ def _repetitions(weights: np.ndarray, name: str, n: int, latent_dim: int) -> np.
     Otherwise N·`REPETITIONS` rows (fewer where that would not fit), by largest remainders, so that a weight is wrong by
     less than one part in as many. Copies of a row are one group.
     """
+    if weights.dtype.kind not in "biuf":
+        raise DataError(f"{name} has type {weights.dtype}: expected numbers, one per row")
     weights = np.asarray(weights, dtype=np.float64)
     if not (np.isfinite(weights).all() and weights.min() >= 0 and weights.max() > 0):
         raise DataError(f"{name}: weights must be finite, not negative, and not all 0")
-    multiples = weights / weights[weights > 0].min()
+    weights = weights / weights.max()  # so that their sum is finite
+    with np.errstate(over="ignore"):
+        multiples = np.minimum(weights / weights[weights > 0].min(), np.finfo(np.float64).max)
     limit = max(n, min(REPETITIONS * n, MOST_REPEATED, STREAMED_NUMBERS // latent_dim))
     if np.abs(multiples - np.round(multiples)).max() < 1e-6 and multiples.sum() <= limit:
         counts = np.round(multiples).astype(np.int64)

@@ -15,6 +15,8 @@ from ..storage import DataError
 
 # Floats that are whole numbers are class numbers if there are at most this many different ones.
 MOST_CLASSES = 100
+# Floats beyond this are whole numbers because they have no digits left for anything else.
+LARGEST_CLASS = 2.0**53
 
 
 def as_labels(value: Any, name: str = "labels") -> np.ndarray:
@@ -49,6 +51,11 @@ def is_missing(labels: np.ndarray) -> np.ndarray:
     if labels.dtype.kind == "f":
         return np.isnan(labels)
     return labels == "" if labels.dtype.kind == "U" else np.zeros(len(labels), bool)
+
+
+def missing_values(values: np.ndarray) -> np.ndarray:
+    """Which of the values (N,) are missing, whatever their type, (N,) booleans."""
+    return np.array([_is_nothing(value) for value in values]) if values.dtype == object else is_missing(values)
 
 
 def _columns(value: Any, name: str) -> dict[str, np.ndarray]:
@@ -110,7 +117,10 @@ def _numbers(numbers: np.ndarray, name: str) -> np.ndarray:
         raise DataError(f"{name}: row {row} is {numbers[row]}; expected class numbers, names or real numbers")
     present = numbers[~np.isnan(numbers)]
     different = np.unique(present)
-    if not (different == np.round(different)).all() or len(different) > min(MOST_CLASSES, max(2, len(present) // 2)):
+    if (
+        len(different) > min(MOST_CLASSES, max(2, len(present) // 2))
+        or not ((different == np.round(different)) & (np.abs(different) <= LARGEST_CLASS)).all()
+    ):
         return numbers
     whole = np.where(np.isnan(numbers), 0, numbers).astype(np.int64)
     return np.where(np.isnan(numbers), "", whole.astype(str)) if len(present) < len(numbers) else whole

@@ -37,6 +37,12 @@ HOSTILE = {
     "minus infinity in a list": (SWEEP.replace("[1]", "[-.inf]"), "sweeps.0.kl_weights.0"),
     "an integer beyond all": (f"training: {{epochs: {'9' * 4000}}}", "larger than anything"),
     "an integer that Python refuses": (f"training: {{epochs: {'9' * 5000}}}", "4300 digits"),
+    "an integer of 50 000 hexadecimal digits": (f"mirror: 0x{'f' * 50_000}", "line 1: an integer is larger than"),
+    "such an integer as a key": (f"? 0x{'f' * 50_000}\n: a", "line 1: an integer is larger than"),
+    "a mapping for an integer": ("mirror: !!int {a: 1}", "line 1: is not valid YAML"),
+    "nothing for an integer": ('mirror: !!int ""', "is not valid YAML"),
+    "another word for yes or no": ("mirror: !!bool maybe", "is not valid YAML"),
+    "another word for a date": ("mirror: !!timestamp abc", "is not valid YAML"),
     "a line break at the end": ('experiment: "a\\n"', "does not fit"),
     "a name of 300 characters": (f"experiment: {'x' * 300}", "longer than 64"),
     "a NUL": ('mirror: "a\\0b"', "mirror"),
@@ -206,6 +212,10 @@ def test_a_folder_in_place_of_posteriors_is_found_at_once(tmp_path):
     entry = {"name": "theirs", "file": str(tmp_path), "latent_dim": 2}
     content = validate({"experiment": "a", "external_posteriors": [entry]}, SCHEMAS["config"], "a.yaml")
     with pytest.raises(DataError, match="is a folder"):
+        cells(content, {})
+    entry["file"] = "x" * 4000
+    content = validate({"experiment": "a", "external_posteriors": [entry]}, SCHEMAS["config"], "a.yaml")
+    with pytest.raises(DataError, match="File name too long"):
         cells(content, {})
 
 

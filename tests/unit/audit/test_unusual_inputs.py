@@ -1,0 +1,312 @@
+"""Unusual files: a right result, or one line that says what is wrong; never a traceback, a NaN or a lost half."""
+
+from __future__ import annotations
+
+import json
+import re
+import zipfile
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from aggregated_posterior.audit.auditing import audit
+from aggregated_posterior.audit.cli import main
+from aggregated_posterior.audit.own_prior import as_prior
+from aggregated_posterior.generation.chosen_sampler import FORMAT, choose_sampler, load_sampler
+from aggregated_posterior.posterior.foreign_files import posteriors_from_arrays, read_posteriors
+from aggregated_posterior.posterior.labels import as_labels
+from aggregated_posterior.storage import DataError
+
+FAST = {"points": 100, "gmm_components": 2, "fit_points": 1000}
+
+
+def normal(rows: int, dimensions: int, seed: int = 0) -> dict[str, np.ndarray]:
+    """Posteriors of variance 0.36 whose Q is N(0, I)."""
+    mean = 0.8 * np.random.default_rng(seed).standard_normal((rows, dimensions))
+    return {"mean": mean, "variance": np.full_like(mean, 0.36)}
+
+
+def with_test(train: dict[str, np.ndarray], test: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return train | {f"{name}_test": array for name, array in test.items()}
+
+
+# ------------------------------------------------------------------------------------------------------ held-out rows
+
+
+@pytest.mark.parametrize("kind", ["spatial", "weights", "weights in one half", "spatial in one half"])
+def test_the_files_own_held_out_rows_are_used_whatever_makes_the_groups(kind):
+    train, test = normal(160, 3), normal(80, 3, seed=1)
+    if kind.startswith("weights"):
+        train["weights"] = np.arange(160) % 3 + 1
+        if kind == "weights":
+            test["weights"] = np.arange(80) % 3 + 1
+    else:
+        train = {name: array.reshape(40, 3, 2, 2) for name, array in train.items()}
+        if kind == "spatial":
+            test = {name: array.reshape(20, 3, 2, 2) for name, array in test.items()}
+    result = audit(**with_test(train, test), **FAST)
+    assert result.summary["held_out"] == "the file's own held-out rows"
+    assert not any("left out of every held-out bound" in text for text in result.warnings)
+
+
+@pytest.mark.parametrize("rows", [1, 4])
+def test_held_out_rows_without_an_error_decide_nothing(rows):
+    arrays = with_test(normal(200, 2), normal(rows, 2, seed=1))
+    result = audit(**arrays, **FAST)
+    assert np.isfinite(result.candidates[["gain", "gain_se", "gain_low"]]).all(axis=None)
+    assert "a fifth of the rows" in result.summary["held_out"]
+    (warning,) = result.warnings
+    assert f"are {rows} independent row(s)" in warning
+    sampler = choose_sampler(posteriors_from_arrays(arrays), components=(2,), fit_points=1000)
+    assert np.isfinite(sampler.candidates_["gain_se"]).all() and sampler.kind == "prior"
+
+
+# ---------------------------------------------------------------------------------------- groups, weights and labels
+
+
+@pytest.mark.parametrize(
+    "groups", [np.where(np.arange(60) == 7, np.nan, 1.0), np.array(["a"] * 7 + [None] * 53), np.array([""] * 60)]
+)
+def test_rows_without_a_group_are_refused(groups):
+    with pytest.raises(DataError, match=r"groups: \d+ of 60 rows have none, the first is row [07]"):
+        audit(**normal(60, 2), groups=groups)
+
+
+@pytest.mark.parametrize(
+    "weights",
+    [
+        np.ones(60, complex),
+        np.zeros(60, "V4"),
+        np.arange(60).astype("M8[s]"),
+        np.array(["1"] * 60),
+        np.array(["a", 1] * 30, object),
+    ],
+)
+def test_weights_are_numbers(weights):
+    with pytest.raises(DataError, match=r"weights has type .*: expected numbers"):
+        posteriors_from_arrays(normal(60, 2) | {"weights": weights})
+
+
+@pytest.mark.filterwarnings("error")
+def test_weights_of_any_size_are_shares():
+    q = posteriors_from_arrays(normal(60, 2) | {"weights": np.r_[1.7e308, 0.85e308, np.full(58, 1e-300)]}).train
+    np.testing.assert_allclose([np.mean(q.mean == row, axis=0)[0] for row in normal(60, 2)["mean"][:2]], [2 / 3, 1 / 3])
+
+
+@pytest.mark.filterwarnings("error")
+def test_labels_of_any_size_are_measurements():
+    labels = np.random.default_rng(2).standard_normal(60)
+    small, large = (audit(**normal(60, 2), labels=size * labels, **FAST).dimensions for size in (1.0, 1e300))
+    np.testing.assert_allclose(large["r_squared"], small["r_squared"])
+    # Beyond 2⁵³ every float is a whole number, and none is a class.
+    assert as_labels(np.array([1e20, 2e20] * 30)).dtype.kind == "f"
+
+
+def test_labels_of_another_kind_in_the_other_half_are_told_where_they_are(tmp_path, capsys):
+    arrays = with_test(normal(60, 2), normal(30, 2, seed=1))
+    arrays |= {"labels": np.arange(60) % 3, "labels_test": np.random.default_rng(2).standard_normal(30)}
+    np.savez(tmp_path / "own.npz", **arrays)
+    assert main(["audit", str(tmp_path / "own.npz"), "--points", "100"]) == 0
+    out = capsys.readouterr().out
+    assert "label η²" in out and "label r²" not in out and not re.search(r"\bnan\b", out)
+
+
+# ----------------------------------------------------------------------------------------- no law that float64 can hold
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda m, v: (m, 1e-100 * v), r"dimension 0 .* width 6e-51, which float64 cannot resolve"),
+        (lambda m, v: (1e20 * m, v), "dimension 0 .* width 0.6, which float64 cannot resolve"),
+        (lambda m, v: (m[:, [0, 1, 0]], 1e-20 * v), "dimension 2 is a linear combination"),
+    ],
+)
+@pytest.mark.filterwarnings("error")
+def test_posteriors_narrower_than_numbers_are_refused(tmp_path, capsys, change, message):
+    mean, variance = change(*normal(120, 3).values())
+    np.savez(tmp_path / "own.npz", mean=mean, variance=variance)
+    for command in ("audit", "fit"):
+        output = ["-o", str(tmp_path / "s.safetensors")] if command == "fit" else []
+        assert main([command, str(tmp_path / "own.npz"), *output]) == 2
+        assert re.search(f"error: .*own.npz: .*{message}", capsys.readouterr().err)
+    assert not (tmp_path / "s.safetensors").exists()
+
+
+CODES = np.random.default_rng(3).standard_normal((120, 2))
+
+
+@pytest.mark.parametrize(
+    ("codes", "message"),
+    [
+        (np.c_[CODES, np.ones(120)], "dimension 2 is the same in all rows"),
+        (np.c_[CODES, 1e-150 * CODES], "dimension 2 is the same in all rows"),
+        (CODES[:1], "dimension 0 is the same in all rows"),
+        (np.c_[CODES, CODES.sum(axis=1)], "dimension 2 is a linear combination"),
+        (CODES.reshape(10, 24), "linear combination"),
+    ],
+)
+@pytest.mark.filterwarnings("error")
+def test_codes_without_a_density_are_refused(codes, message):
+    with pytest.raises(DataError, match=message):
+        audit(codes, deterministic=True, **FAST)
+
+
+def test_a_number_that_does_not_exist_is_shown_as_none(tmp_path, capsys):
+    np.savez(tmp_path / "codes.npz", mean=CODES)
+    np.savez(tmp_path / "row.npz", **normal(1, 2))
+    assert main(["audit", str(tmp_path / "codes.npz"), "--deterministic", "--points", "100"]) == 0
+    assert main(["audit", str(tmp_path / "row.npz")]) == 0
+    output = str(tmp_path / "c.safetensors")
+    assert main(["canonical", str(tmp_path / "codes.npz"), "--deterministic", "-o", output]) == 0
+    assert not re.search(r"\bnan\b", capsys.readouterr().out)
+
+
+def test_variances_that_are_covariances():
+    arrays = normal(60, 2)
+    full = posteriors_from_arrays({"mean": arrays["mean"], "variance": np.tile(0.36 * np.eye(2), (60, 1, 1))})
+    np.testing.assert_allclose(full.train.variance, arrays["variance"])
+
+
+# -------------------------------------------------------------------------------------------------------------- names
+
+
+def test_numbers_of_thousands_of_digits_in_names(tmp_path):
+    many = "9" * 5000
+    np.savez(tmp_path / "a.npz", **{f"mean_{many}": np.zeros((9, 2)), f"variance_{many}": np.ones((9, 2))})
+    with pytest.raises(DataError, match="has no array mean"):
+        read_posteriors(tmp_path / "a.npz")
+    (tmp_path / "a.csv").write_text(f"mean_0,mean_{many},variance_0,variance_1\n" + "1.5,1,1,1\n" * 9)
+    with pytest.raises(DataError, match="mean has shape"):
+        read_posteriors(tmp_path / "a.csv")
+
+
+def test_shards_whose_names_hold_other_digits(tmp_path):
+    for number in ("1", "²", "٣"):
+        np.savez(tmp_path / f"{number}.npz", **normal(20, 2))
+    assert read_posteriors(tmp_path).train.n == 60
+
+
+def test_an_array_that_stands_twice_in_an_archive(tmp_path):
+    np.savez(tmp_path / "a.npz", **normal(20, 2))
+    with zipfile.ZipFile(tmp_path / "a.npz", "a") as archive, pytest.warns(UserWarning, match="Duplicate"):
+        archive.writestr("mean.npy", archive.read("variance.npy"))
+    with pytest.raises(DataError, match="holds mean twice"):
+        read_posteriors(tmp_path / "a.npz")
+
+
+# ------------------------------------------------------------------------------------------------- outputs and samplers
+
+
+def test_nothing_that_is_read_is_written_over(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    arrays = normal(60, 2)
+    np.save("mu.npy", arrays["mean"])
+    np.save("width.npy", arrays["variance"])
+    np.savez("prior.npz", draws=arrays["mean"])
+    levels = {f"{name}_{level}": array for name, array in arrays.items() for level in (1, 2)}
+    np.savez("a_level_1.npz", **levels)
+    (tmp_path / "shards").mkdir()
+    np.savez("shards/1.npz", **arrays)
+    (tmp_path / "loop.safetensors").symlink_to("loop.safetensors")
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*.np?")}
+    assert main(["audit", ""]) == 2
+    for arguments, problem in (
+        ("audit mu.npy --variance width.npy --csv width.npy", "is the input itself"),
+        ("audit mu.npy --variance width.npy --prior prior.npz --html prior.npz", "is the input itself"),
+        ("audit shards --json shards/1.npz", "is the input itself"),
+        ("audit a_level_1.npz --csv a.npz", "a_level_1.npz is the input itself"),
+        ("audit a_level_1.npz --csv b.txt --json b_level_2.txt", "the same name as another output"),
+        ("audit shards --html a\0b", "is no name for a file"),
+        ("audit a\0b.npz", "is no name for a file"),
+        ("audit shards --mean= --labels=", "the name of the array of mean is empty"),
+        ("audit shards --csv -", "only --json goes to standard output"),
+        ("fit mu.npy --variance shards -o s.safetensors", "has no array shards"),
+        ("fit mu.npy --variance loop.safetensors -o loop.safetensors", "has no array loop.safetensors"),
+    ):
+        assert main(arguments.split()) == 2
+        assert problem in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*.np?")} == before
+    assert not list(tmp_path.glob("b*"))
+
+
+def test_names_of_labels_in_a_table_are_only_shown(tmp_path):
+    np.savez(tmp_path / "a.npz", **normal(60, 2), **{"\x1b[2J\n": np.arange(60) % 2})
+    arguments = ["audit", str(tmp_path / "a.npz"), "--labels", "\x1b[2J\n", "--csv", str(tmp_path / "a.csv")]
+    assert main([*arguments, "--points", "100"]) == 0
+    assert all(line.isprintable() for line in (tmp_path / "a.csv").read_text().splitlines())
+
+
+SAMPLER = {
+    "weights": np.ones(1), "means": np.zeros((1, 0)), "factors": np.zeros((1, 0)), "active": np.zeros(0, np.int64),
+    "shift": np.zeros(2), "scale": np.ones(2),
+}  # fmt: skip
+HEADER = {"format": FORMAT, "kind": "prior", "candidates": [], "about": {}}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"shift": np.array(0.0)},
+        {"weights": np.array(1.0)},
+        {"active": np.array([np.nan])},
+        {"scale": np.array([1, -1.0])},
+        {"scale": np.array([1, 5e-324])},
+        {"means": np.zeros((1, 1)), "factors": -np.ones((1, 1)), "active": np.zeros(1)},
+        {"candidates": 5},
+        {"candidates": {"a": 1}},
+        {"about": 5},
+    ],
+)
+def test_damaged_samplers_are_one_line(tmp_path, change):
+    arrays = SAMPLER | {name: value for name, value in change.items() if name in SAMPLER}
+    header = HEADER | {name: value for name, value in change.items() if name in HEADER}
+    save_file(arrays, tmp_path / "s.safetensors", {"metadata": json.dumps(header)})
+    with pytest.raises(DataError, match="make it again"):
+        load_sampler(tmp_path / "s.safetensors")
+
+
+@pytest.mark.parametrize("header", ["[]", "1", '"x"', "null"])
+def test_headers_of_other_things_are_no_samplers(tmp_path, header):
+    save_file(SAMPLER, tmp_path / "s.safetensors", {"metadata": header})
+    with pytest.raises(DataError, match="is no sampler"):
+        load_sampler(tmp_path / "s.safetensors")
+
+
+def test_codes_that_float32_cannot_hold_are_not_written(tmp_path, capsys):
+    save_file(SAMPLER | {"shift": np.full(2, 1e60)}, tmp_path / "s.safetensors", {"metadata": json.dumps(HEADER)})
+    assert main(["sample", str(tmp_path / "s.safetensors"), "-n", "5", "-o", str(tmp_path / "z.npy")]) == 2
+    assert "too large for float32" in capsys.readouterr().err and not (tmp_path / "z.npy").exists()
+
+
+def test_more_codes_than_fit_are_refused_beforehand(tmp_path, capsys):
+    save_file(SAMPLER, tmp_path / "s.safetensors", {"metadata": json.dumps(HEADER)})
+    for name, number in (("z.npy", 10**15), ("z.csv", 10**30), ("z.safetensors", 10**15)):
+        assert main(["sample", str(tmp_path / "s.safetensors"), "-n", str(number), "-o", str(tmp_path / name)]) == 2
+        assert "codes take" in capsys.readouterr().err
+    assert {path.name for path in tmp_path.iterdir()} == {"s.safetensors"}
+
+
+@pytest.mark.parametrize(
+    ("prior", "message"),
+    [
+        (np.zeros((1, 2)), "1 are too few; give at least 40"),
+        (np.zeros((40, 2)), "dimension 0 is the same in all"),
+        (np.ones((50, 2), complex), "has type complex128"),
+        (np.full((50, 2), "x"), "has type <U1"),
+        ({"means": np.zeros((1, 2)), "covariances": np.full((1, 2, 2), np.nan)}, "covariances: holds NaN"),
+        ({"means": np.zeros((1, 2)), "covariances": np.array([[[1, 0.5], [0, 1]]])}, "not symmetric"),
+        ({"means": np.full((1, 2), 1e200), "variances": np.ones((1, 2))}, "prior means: holds NaN, infinity, or"),
+        ({"means": np.zeros((1, 2)), "variances": np.full((1, 2), 1e-300)}, "variances must lie between"),
+        ({"means": np.zeros((1, 2)), "variances": np.ones((1, 2)), "weights": np.array(["1"])}, "has type <U1"),
+    ],
+)
+def test_priors_that_are_none(prior, message):
+    with pytest.raises(DataError, match=message):
+        as_prior(prior, 2)
+
+
+def test_weights_of_a_prior_are_shares():
+    parts = {"means": np.zeros((2, 2)), "variances": np.ones((2, 2)), "weights": np.full(2, 1.7e308)}
+    np.testing.assert_array_equal(as_prior(parts, 2).law.weights, 0.5)
