@@ -22,11 +22,7 @@ from ..streams import stream
 SAME = 1e-4
 # Components of the density that stands for a prior known by its draws.
 FITTED_COMPONENTS = 20
-<<<<<<< HEAD
-=======
 FEWEST_DRAWS = 10
-EXPECTED = "give draws (M, d), or means (K, d) with one of variances (K, d) and covariances (K, d, d)"
->>>>>>> hostile
 NAMES = ("means", "variances", "covariances", "weights", "draws")
 
 
