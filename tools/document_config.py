@@ -18,7 +18,7 @@ INTRODUCTION = """\
 
 | file | what it holds |
 | --- | --- |
-| `config.yaml` | the default experiment: scikit-learn's digits, no download, 12 minutes on two cores |
+| `config.yaml` | the default experiment: scikit-learn's digits, no download, 8 minutes on two cores |
 | `mnist.yaml` | the replication on MNIST, laid over `config.yaml` |
 | `fashion_mnist.yaml`, `*_conv.yaml` | the same on data, and with an architecture, that had not been seen before |
 | `*_regauging.yaml` | cells of these beside training without re-gauging between epochs; on MNIST ablations too |
