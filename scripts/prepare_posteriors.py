@@ -5,6 +5,7 @@ import sys
 from aggregated_posterior.pipeline.scripting import script_log
 from aggregated_posterior.posterior.exchangeable import hold_out
 from aggregated_posterior.posterior.foreign_files import read_posteriors
+from aggregated_posterior.posterior.resolution import refuse_dependent, refuse_unresolved
 from aggregated_posterior.storage import DataError, write_arrays
 
 
@@ -17,6 +18,11 @@ def prepare_posteriors(source: str, posteriors: str, latent_dim: int) -> None:
     loaded = read_posteriors(source)
     if loaded.latent_dim != latent_dim:
         raise DataError(f"{source}: has {loaded.latent_dim} latent dimensions, the configuration says {latent_dim}")
+    try:
+        refuse_unresolved(loaded.train)
+        refuse_dependent(loaded.train.covariance())
+    except DataError as error:
+        raise DataError(f"{source}: {error}") from None
     for warning in loaded.warnings:
         print(f"warning: {warning}", file=sys.stderr)
     held_out = "given"

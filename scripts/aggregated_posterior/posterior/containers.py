@@ -258,6 +258,12 @@ def _read_csv(path: Path, wanted: Wanted) -> tuple[dict[str, np.ndarray], list[s
     for name, parts in columns.items():
         if wanted(name):
             ordered = [column for _, column in sorted(parts)]
+            first = min(index for index, _ in parts)
+            if first >= 0 and sorted(index for index, _ in parts) != [min(first, 1) + n for n in range(len(parts))]:
+                raise DataError(
+                    f"{path}: the columns {listed(ordered)} are not numbered from 0 or 1 without a gap; give what "
+                    "is missing, or number them anew"
+                )
             numbers = table[ordered].to_numpy() if parts[0][0] >= 0 else table[ordered[0]].to_numpy()
             arrays[name] = numbers.astype(np.float64) if numbers.dtype.kind in "iuf" and numbers.ndim == 2 else numbers
     return arrays, sorted(columns)

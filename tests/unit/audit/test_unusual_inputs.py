@@ -17,6 +17,7 @@ from aggregated_posterior.generation.chosen_sampler import FORMAT, choose_sample
 from aggregated_posterior.posterior.foreign_files import posteriors_from_arrays, read_posteriors
 from aggregated_posterior.posterior.labels import as_labels
 from aggregated_posterior.storage import DataError
+from prepare_posteriors import prepare_posteriors
 
 FAST = {"points": 100, "gmm_components": 2, "fit_points": 1000}
 
@@ -310,3 +311,26 @@ def test_priors_that_are_none(prior, message):
 def test_weights_of_a_prior_are_shares():
     parts = {"means": np.zeros((2, 2)), "variances": np.ones((2, 2)), "weights": np.full(2, 1.7e308)}
     np.testing.assert_array_equal(as_prior(parts, 2).law.weights, 0.5)
+
+
+@pytest.mark.parametrize("names", ["mean_0,mean_7,variance_0,variance_1", "mean_1,mean_2,variance_1,variance_3"])
+def test_numbered_columns_with_a_gap_are_refused(tmp_path, names):
+    (tmp_path / "a.csv").write_text(names + "\n" + "1.5,1,1,1\n2,3,1,1\n" * 9)
+    with pytest.raises(DataError, match="without a gap"):
+        read_posteriors(tmp_path / "a.csv")
+
+
+def test_columns_may_be_numbered_from_one(tmp_path):
+    (tmp_path / "a.csv").write_text("mean_2,mean_1,variance_1,variance_2\n" + "1.5,1,1,2\n2,3,1,2\n" * 9)
+    read = read_posteriors(tmp_path / "a.csv").train
+    np.testing.assert_array_equal(read.mean[:2], [[1, 1.5], [3, 2]])
+    np.testing.assert_array_equal(read.variance[0], [1, 2])
+
+
+def test_the_pipeline_refuses_dimensions_that_follow_from_others(tmp_path):
+    rng = np.random.default_rng(0)
+    mean = rng.normal(size=(100, 1)) * [1, 2]
+    np.savez(tmp_path / "a.npz", mean=mean, variance=np.full((100, 2), 1e-20))
+    with pytest.raises(DataError, match="dimension 1 is a linear combination"):
+        prepare_posteriors(str(tmp_path / "a.npz"), str(tmp_path / "b.safetensors"), 2)
+    assert not (tmp_path / "b.safetensors").exists()

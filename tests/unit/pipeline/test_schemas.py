@@ -238,3 +238,19 @@ def test_a_value_is_shown_in_few_characters():
         with pytest.raises(DataError) as caught:
             check_schema(value, {"type": "integer"}, "a.yaml")
         assert len(str(caught.value)) < 150
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "value"),
+    [("samplers", "images", 2**63), ("samplers", "neighbours", 2**63), ("samplers", "plate_size", 10**9)],
+)
+def test_numbers_that_nothing_can_hold_are_refused(section, key, value):
+    with pytest.raises(DataError, match=key):
+        validate({"experiment": "a", section: {key: value}}, SCHEMAS["config"], "a.yaml")
+
+
+@pytest.mark.parametrize("file", ["{dataset}.npz", "https://example.org/a.npz"])
+def test_a_file_is_no_pattern_and_no_address(file):
+    entry = {"name": "a", "file": file, "latent_dim": 2}
+    with pytest.raises(DataError, match="file"):
+        validate({"experiment": "a", "external_posteriors": [entry]}, SCHEMAS["config"], "a.yaml")
