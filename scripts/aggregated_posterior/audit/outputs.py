@@ -18,8 +18,10 @@ def input_files(options: argparse.Namespace) -> set[str]:
         DataError: FILE is a pattern that matches nothing, or a folder without a file that can be read.
     """
     from ..posterior.containers import shard_paths
+    from .audit_command import reading_of
 
-    named = [value for value in vars(options).values() if isinstance(value, str) and value.lower().endswith(".npy")]
+    asked = (name for value in reading_of(options).keys.values() for name in value.split(","))
+    named = [name for name in asked if name.lower().endswith(".npy")]
     paths = [*shard_paths(options.posteriors), *map(Path, named)]
     if getattr(options, "prior", None) is not None:
         paths.append(Path(options.prior))

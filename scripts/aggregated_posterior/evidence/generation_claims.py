@@ -8,12 +8,9 @@ import pandas as pd
 from .limits import mean_over_cells, one_sided
 from .runs import Evidence, by_cell, cell_numbers, joined, kept_cells, range_over_cells
 from .shares import SHAPE_AND_DEPENDENCE, WITH_SCALE, mean_over_judges, removable, shapley
-from .tables import RUN, base_architecture, variant
-from .training_claims import CUSTOMARY
+from .tables import RUN, with_training
+from .training_claims import CUSTOMARY, PLACE
 from .verdicts import Verdict, all_hold, decide, part
-
-# A cell without the variant of its training.
-PLACE = ["dataset", "base", "latent_dim", "kl_weight"]
 
 
 def living(evidence: Evidence, table: pd.DataFrame) -> tuple[pd.DataFrame, str]:
@@ -137,7 +134,7 @@ def claim_scale(evidence: Evidence) -> Verdict:
     table = evidence.studied(evidence.samplers)
     if not set(WITH_SCALE.values()) <= set(table.get("sampler", ())):
         return evidence.not_tested("C6s", "no samplers decoded in the wrong scale")
-    table = table.assign(base=table["architecture"].map(base_architecture), variant=table["architecture"].map(variant))
+    table = with_training(table)
     customary = table[table["variant"] == CUSTOMARY]
     if len(customary):
         # Beside the customary sub-sweep the main one on the same cells: shares differ widely from cell to cell.

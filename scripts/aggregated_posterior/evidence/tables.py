@@ -33,6 +33,12 @@ def variant(label: str) -> str:
     return label.partition(VARIANT_MARK)[2]
 
 
+def with_training(table: pd.DataFrame) -> pd.DataFrame:
+    """The table with what an architecture's label says in columns of their own, `base` and `variant`."""
+    labels = table["architecture"]
+    return table.assign(base=labels.map(base_architecture), variant=labels.map(variant))
+
+
 def is_variant(table: pd.DataFrame) -> pd.Series:
     """Which rows belong to a variant of training and not to the main sweep."""
     return table["architecture"].astype(str).str.contains(VARIANT_MARK, regex=False)

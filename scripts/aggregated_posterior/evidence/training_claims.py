@@ -9,12 +9,13 @@ import pandas as pd
 
 from .limits import LEVEL, Limits, largest_of_cells, mean_over_cells
 from .runs import Evidence, by_cell, cell_summary, joined, kept_cells, largest_cell, no_runs, per_run, range_over_cells
-from .tables import CELL, RUN, base_architecture, variant
+from .tables import CELL, RUN, variant, with_training
 from .verdicts import Verdict, all_hold, decide, number, part
 
 CUSTOMARY = "customary"
-# A run's key without the variant of training: what two variants are paired by.
-PAIR = ["dataset", "base", "latent_dim", "kl_weight", "seed"]
+# A cell, and a run, without the variant of training: what two variants are compared and paired by.
+PLACE = ["dataset", "base", "latent_dim", "kl_weight"]
+PAIR = [*PLACE, "seed"]
 
 
 def agrees(evidence: Evidence, claim: str, what: str, residual: Callable, data_error: Callable) -> Verdict:
@@ -119,7 +120,7 @@ def paired_losses(evidence: Evidence, first: str = "", second: str = CUSTOMARY) 
     if table.empty:
         return no_runs()
     table = evidence.studied(table[table["split"] == "test"])
-    table = table.assign(base=table["architecture"].map(base_architecture), variant=table["architecture"].map(variant))
+    table = with_training(table)
     one, other = (table[table["variant"] == name][[*PAIR, "loss"]] for name in (first, second))
     pairs = one.merge(other, on=PAIR, suffixes=("", "_other"), validate="one_to_one")
     pairs = pairs.assign(value=pairs["loss"] - pairs["loss_other"]).rename(columns={"base": "architecture"})

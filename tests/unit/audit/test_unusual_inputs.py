@@ -205,6 +205,7 @@ def test_nothing_that_is_read_is_written_over(tmp_path, capsys, monkeypatch):
     arrays = normal(60, 2)
     np.save("mu.npy", arrays["mean"])
     np.save("width.npy", arrays["variance"])
+    np.save("label.npy", np.arange(len(arrays["mean"])) % 3)
     np.savez("prior.npz", draws=arrays["mean"])
     levels = {f"{name}_{level}": array for name, array in arrays.items() for level in (1, 2)}
     np.savez("a_level_1.npz", **levels)
@@ -215,6 +216,7 @@ def test_nothing_that_is_read_is_written_over(tmp_path, capsys, monkeypatch):
     assert main(["audit", ""]) == 2
     for arguments, problem in (
         ("audit mu.npy --variance width.npy --csv width.npy", "is the input itself"),
+        ("audit mu.npy --variance width.npy --labels label.npy --csv label.npy", "is the input itself"),
         ("audit mu.npy --variance width.npy --prior prior.npz --html prior.npz", "is the input itself"),
         ("audit shards --json shards/1.npz", "is the input itself"),
         ("audit a_level_1.npz --csv a.npz", "a_level_1.npz is the input itself"),
