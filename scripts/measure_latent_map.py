@@ -2,7 +2,7 @@
 
 from aggregated_posterior.pipeline.scripting import script_log
 from aggregated_posterior.posterior.splits import load_posteriors
-from aggregated_posterior.statistics.portrait_tables import latent_ellipses, latent_map
+from aggregated_posterior.statistics.latent_map import latent_ellipses, latent_map
 from aggregated_posterior.storage import DataError, read_arrays, write_table
 
 

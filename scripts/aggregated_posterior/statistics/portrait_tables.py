@@ -6,7 +6,6 @@ import numpy as np
 import pandas as pd
 from scipy.special import ndtri
 
-from ..posterior.mixture import AggregatedPosterior
 from ..posterior.splits import active_by_other_customs
 from ..streams import stream
 from .marginals import Marginals
@@ -14,10 +13,6 @@ from .portrait import Portrait
 from .uncertainty import draws_z_scores, normal_interval
 
 SCORED = ("mean", "variance", "skewness", "kurtosis")
-# A latent map: points on a side, what it covers at least, and how many posteriors are drawn on it.
-MAP_POINTS = 201
-MAP_LIMIT = 4.0
-MAP_ELLIPSES = 300
 
 
 def moments_table(portrait: Portrait, confidence: float = 0.95, draws: int = 1_000_000) -> pd.DataFrame:
@@ -83,24 +78,3 @@ def marginal_curves(marginals: Marginals, role: str, dimension: int) -> pd.DataF
     curves = {"density": (z, one.pdf(z)[:, 0]), "quantile": (ndtri(p), one.quantile(p)[:, 0])}
     head = {"role": role, "dimension": dimension}
     return pd.concat([pd.DataFrame({**head, "curve": name, "x": x, "y": y}) for name, (x, y) in curves.items()])
-
-
-def latent_map(q: AggregatedPosterior) -> pd.DataFrame:
-    """ln Q(z) of a two-dimensional Q(z) on a grid, as columns z1, z2, log_density (nats).
-
-    The grid covers [−4, 4]², or a wider square of whole numbers where one posterior in 500 reaches beyond.
-    """
-    reach = np.abs(q.mean).max(axis=1) + 2 * np.sqrt(q.variance.max(axis=1))
-    limit = max(MAP_LIMIT, float(np.ceil(np.quantile(reach, 0.998))))
-    axis = np.linspace(-limit, limit, MAP_POINTS)
-    z = np.stack(np.meshgrid(axis, axis, indexing="ij"), axis=-1).reshape(-1, 2)
-    return pd.DataFrame({"z1": z[:, 0], "z2": z[:, 1], "log_density": q.log_density(z)})
-
-
-def latent_ellipses(q: AggregatedPosterior, labels: np.ndarray | None = None) -> pd.DataFrame:
-    """Means and standard deviations of the first 300 posteriors of a two-dimensional Q(z), with their labels (N,)."""
-    count = min(MAP_ELLIPSES, q.n)
-    mean, variance = q.rows(np.arange(count))
-    std = np.sqrt(variance)
-    columns = {"mean_1": mean[:, 0], "mean_2": mean[:, 1], "std_1": std[:, 0], "std_2": std[:, 1]}
-    return pd.DataFrame({**columns, "label": [None] * count if labels is None else labels[:count]})
