@@ -4,12 +4,13 @@ import re
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 ROOT = Path(__file__).resolve().parents[3]
 sys.path.insert(0, str(ROOT / "tools"))
 
-from experiments import main, pages  # noqa: E402
+from experiments import main, pages, with_sub_sweeps  # noqa: E402
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
@@ -26,6 +27,13 @@ def test_a_changed_verdict_would_be_found(tmp_path):
     assert main(check=True, root=tmp_path) == 0
     (tmp_path / "README.md").write_text(README.replace("| supported: ", "| refuted: ", 1))
     assert main(check=True, root=tmp_path) == 1
+
+
+def test_a_sub_sweep_of_customary_training_stands_in_its_experiments_column():
+    claims = {"claim": ["C1", "C2r", "C6s", "M1"]}
+    table = pd.DataFrame({**claims, "a": list("1234"), "a_regauging": list("5678"), "b_regauging": list("qrst")})
+    joined = pd.DataFrame({**claims, "a": list("1678"), "b_regauging": list("qrst")})
+    pd.testing.assert_frame_equal(with_sub_sweeps(table), joined)
 
 
 def test_it_is_read_in_one_sitting():
