@@ -20,6 +20,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
@@ -81,6 +82,17 @@ def packed(kind: str) -> bytes:
 def idx(shape: tuple[int, ...] = (5, 4, 4)) -> bytes:
     header = bytes([0, 0, 8, len(shape)]) + struct.pack(f">{len(shape)}I", *shape)
     return header + bytes(range(int(np.prod(shape)) % 256))[: int(np.prod(shape))]
+
+
+def h5ad(**options: Any) -> bytes:
+    stream = io.BytesIO()
+    with h5py.File(stream, "w") as file:
+        arrays = posteriors()
+        for name in ("mean", "log_variance"):
+            file.create_dataset(f"obsm/{name}", data=arrays[name], **options)
+        file["obs/labels/codes"], file["obs/labels/categories"] = arrays["labels"].astype(np.int8), ["a", "b", "c"]
+        file["obs/donor"] = [f"donor {row % 4}" for row in range(20)]
+    return stream.getvalue()
 
 
 def tensors() -> bytes:
@@ -260,9 +272,8 @@ READERS: dict[str, tuple[str, Callable[[Path], object], st.SearchStrategy[bytes]
     "yaml": ("a.yaml", right_configuration, YAML),
     "csv": ("a.csv", read_table, damaged(TABLE)),
     "json": ("a.json", read_json, damaged(b'{"a": [1, null, "x"]}') | VALUES.map(json.dumps).map(str.encode)),
-    # Read where the audit knows these endings, and refused in one line where it does not.
     "csv of strangers": ("a.csv", right_posteriors, damaged(b"mean_0,mean_1,std_0,std_1\n" + b"0.5,-1,0.3,2\n" * 20)),
-    "h5ad of strangers": ("a.h5ad", right_posteriors, damaged(b"\x89HDF\r\n\x1a\n" + bytes(200))),
+    "h5ad of strangers": ("a.h5ad", right_posteriors, damaged(h5ad(), h5ad(compression="gzip"))),
     "npy of strangers": ("mean.npy", right_posteriors, st.builds(npy_header, HEADER, st.binary(max_size=64))),
 }  # fmt: skip
 

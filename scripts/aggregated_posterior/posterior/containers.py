@@ -278,23 +278,61 @@ def _read_h5ad(path: Path, wanted: Wanted) -> tuple[dict[str, np.ndarray], list[
     arrays: dict[str, np.ndarray] = {}
     try:
         with h5py.File(path, "r") as file:
-            obsm, obs = file.get("obsm", {}), file.get("obs", {})
+            obsm, obs = (_h5ad_group(file, name) for name in ("obsm", "obs"))
             names = [*obsm, *(name for name in obs if name not in ("_index", "__categories"))]
             for name in filter(wanted, names):
-                arrays[name] = np.asarray(obsm[name]) if name in obsm else _h5ad_column(obs[name])
+                in_obsm = name in obsm
+                node = _h5ad_node(obsm if in_obsm else obs, name)
+                arrays[name] = _h5ad_numbers(node) if in_obsm else _h5ad_column(node)
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from None
     except _DAMAGE as error:
         raise DataError(f"{path}: cannot be read as .h5ad ({reason(error)}); write it again") from None
     return arrays, sorted(names)
 
 
+def _h5ad_group(file, name: str):
+    """A group of the file; a mapping with nothing in it where there is none."""
+    node = _h5ad_node(file, name) if name in file else {}
+    if hasattr(node, "shape"):
+        raise DataError(f"{name} is an array, in AnnData files it is a group; write the file with anndata")
+    return node
+
+
+def _h5ad_node(group, name: str):
+    """A member of a group that lies in the file itself: a link could lead to any file that the reader may open."""
+    link = type(group.get(name, getlink=True)).__name__
+    if link != "HardLink":
+        raise DataError(f"{name} is a link ({link}); only what lies in the file itself is read, copy it there")
+    return group[name]
+
+
+def _h5ad_numbers(node) -> np.ndarray:
+    """The numbers of a dataset, if the file holds them: HDF5 can also take them from other files, or just promise them.
+
+    gzip, the densest of HDF5's filters, makes at most 1032 bytes of one.
+    """
+    if not hasattr(node, "shape"):
+        raise DataError(f"{node.name} is a group, not an array; name an array")
+    if node.external or node.is_virtual:
+        raise DataError(f"{node.name} has its numbers in other files, which are not opened; copy them into this one")
+    stored = node.id.get_storage_size()
+    if node.nbytes > max(MAPPED_BYTES, 1032 * stored):
+        raise DataError(f"{node.name} promises {node.nbytes:,} bytes and holds {stored:,}; write the file again")
+    return np.asarray(node)
+
+
 def _h5ad_column(column) -> np.ndarray:
     """A column of `obs`: plain, categorical (codes and categories, −1 where missing), or nullable (values and mask)."""
     if hasattr(column, "shape"):
-        return _decoded(np.asarray(column))
+        return _decoded(_h5ad_numbers(column))
     if "codes" in column:
-        categories, codes = _decoded(np.asarray(column["categories"])), np.asarray(column["codes"])
-        return np.array([None, *categories.tolist()], dtype=object)[codes + 1]
-    values, mask = np.asarray(column["values"]).astype(object), np.asarray(column["mask"])
+        categories, codes = (_h5ad_numbers(_h5ad_node(column, name)) for name in ("categories", "codes"))
+        if len(codes) and not -1 <= codes.min() <= codes.max() < len(categories):
+            raise DataError(f"{column.name} has codes beyond its {len(categories)} categories; write the file again")
+        return np.array([None, *_decoded(categories).tolist()], dtype=object)[codes + 1]
+    values, mask = (_h5ad_numbers(_h5ad_node(column, name)) for name in ("values", "mask"))
+    values = values.astype(object)
     values[mask] = None
     return values
 

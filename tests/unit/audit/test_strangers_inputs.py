@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import h5py
 import numpy as np
 import pandas as pd
 import pytest
@@ -369,7 +370,6 @@ def test_keys_csv_bfloat16_and_npy_pairs(tmp_path):
 
 
 def test_anndata_files(tmp_path):
-    h5py = pytest.importorskip("h5py", reason="reading .h5ad takes h5py: pip install h5py")
     mean, variance = normal(60, 2, 0.36)
     with h5py.File(tmp_path / "cells.h5ad", "w") as file:
         file["obsm/_scvi_latent_qzm"], file["obsm/_scvi_latent_qzv"] = mean, variance

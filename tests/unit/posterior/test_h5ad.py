@@ -1,0 +1,111 @@
+"""AnnData files: what lies in them is read, what they only point to or promise is not."""
+
+import h5py
+import numpy as np
+import pytest
+
+from aggregated_posterior.posterior.containers import read_named_arrays
+from aggregated_posterior.storage import DataError
+
+MEAN = np.arange(60, dtype=np.float32).reshape(20, 3)
+
+
+def read(path, make, wanted=("mean", "variance", "labels")):
+    with h5py.File(path, "w") as file:
+        file["obsm/variance"] = np.ones_like(MEAN)
+        make(file)
+    return read_named_arrays(path, wanted)
+
+
+def test_arrays_and_columns_of_every_kind(tmp_path):
+    def make(file):
+        file.create_dataset("obsm/mean", data=MEAN, compression="gzip")
+        file["obs/labels/codes"] = np.array([0, 1, -1, 1], dtype=np.int8)
+        file["obs/labels/categories"] = ["B cell", "T cell"]
+        file["obs/age/values"], file["obs/age/mask"] = np.array([5, 6]), np.array([False, True])
+        file["obs/donor"] = ["a", "b"]
+        file["obs/_index"] = ["x", "y"]
+
+    arrays, names = read(tmp_path / "a.h5ad", make, ("mean", "labels", "age", "donor"))
+    assert names == ["age", "donor", "labels", "mean", "variance"]
+    np.testing.assert_array_equal(arrays["mean"], MEAN)
+    assert arrays["labels"].tolist() == ["B cell", "T cell", None, "T cell"]
+    assert arrays["age"].tolist() == [5, None]
+    assert arrays["donor"].tolist() == ["a", "b"]
+
+
+def test_other_files_are_never_read(tmp_path):
+    """Links, raw storage and virtual data sets can name any file that the reader may open."""
+    secret = tmp_path / "secret"
+    secret.write_bytes(MEAN.tobytes())
+    with h5py.File(tmp_path / "other.h5", "w") as file:
+        file["mean"] = MEAN
+
+    def virtual(file):
+        layout = h5py.VirtualLayout(MEAN.shape, "f4")
+        layout[:] = h5py.VirtualSource(tmp_path / "other.h5", "mean", MEAN.shape)
+        file.create_virtual_dataset("obsm/mean", layout)
+
+    def raw(file):
+        file.create_dataset("obsm/mean", MEAN.shape, "f4", external=[(str(secret), 0, MEAN.nbytes)])
+
+    def outside(name):
+        return lambda file: file.update({name: h5py.ExternalLink(str(tmp_path / "other.h5"), "/mean")})
+
+    def categories(file):
+        file["obs/labels/codes"] = np.zeros(20, dtype=np.int8)
+        file["obs/labels/categories"] = h5py.ExternalLink(str(tmp_path / "other.h5"), "/mean")
+
+    def groups(file):
+        file["obs"] = h5py.ExternalLink(str(tmp_path / "other.h5"), "/")
+
+    for make, message in [
+        (virtual, "/obsm/mean has its numbers in other files"),
+        (raw, "/obsm/mean has its numbers in other files"),
+        (outside("obsm/mean"), r"mean is a link \(ExternalLink\)"),
+        (categories, r"categories is a link \(ExternalLink\)"),
+        (groups, r"obs is a link \(ExternalLink\)"),
+        (lambda file: file.update({"obsm/mean": h5py.SoftLink("/obsm/mean")}), r"mean is a link \(SoftLink\)"),
+    ]:
+        (tmp_path / "a.h5ad").unlink(missing_ok=True)
+        with pytest.raises(DataError, match=message):
+            read(tmp_path / "a.h5ad", make)
+
+
+def test_an_unwanted_link_is_nobodys_business(tmp_path):
+    arrays, names = read(tmp_path / "a.h5ad", lambda file: file.update({"obsm/x": h5py.SoftLink("/nowhere")}))
+    assert names == ["variance", "x"] and list(arrays) == ["variance"]
+
+
+def with_codes(*codes):
+    def make(file):
+        file["obs/labels/codes"] = np.array(codes, dtype=np.int8)
+        file["obs/labels/categories"] = ["a", "b"]
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (
+            lambda file: file.create_dataset("obsm/mean", (10**9, 3000), "f4", chunks=(1000, 10)),
+            "/obsm/mean promises 12,000,000,000,000 bytes and holds 0",
+        ),
+        (lambda file: file.create_group("obsm/mean"), "/obsm/mean is a group, not an array"),
+        (lambda file: file.update({"obs": MEAN}), "obs is an array, in AnnData files it is a group"),
+        (with_codes(0, 99), "/obs/labels has codes beyond its 2 categories"),
+        (with_codes(0, -3), "/obs/labels has codes beyond its 2 categories"),
+    ],
+)
+def test_what_is_no_array_or_only_promised_is_refused(tmp_path, make, message):
+    with pytest.raises(DataError, match=message) as error:
+        read(tmp_path / "a.h5ad", make)
+    assert str(error.value).startswith(str(tmp_path / "a.h5ad"))
+
+
+def test_zeros_that_gzip_has_made_small_are_read(tmp_path):
+    zeros = np.zeros((1_000_000, 10), dtype=np.float64)
+    arrays, _ = read(tmp_path / "a.h5ad", lambda f: f.create_dataset("obsm/mean", data=zeros, compression=9))
+    assert (tmp_path / "a.h5ad").stat().st_size < zeros.nbytes / 400
+    np.testing.assert_array_equal(arrays["mean"], zeros)
