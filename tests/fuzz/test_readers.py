@@ -30,6 +30,7 @@ from PIL import Image
 from aggregated_posterior.data.idx import read_idx
 from aggregated_posterior.data.image_folder import read_image_folder
 from aggregated_posterior.pipeline.schemas import check_schema, read_yaml
+from aggregated_posterior.posterior import containers
 from aggregated_posterior.posterior.foreign_files import read_posteriors
 from aggregated_posterior.storage import LONGEST_MESSAGE, DataError, read_arrays, read_json, read_table
 
@@ -279,8 +280,9 @@ READERS: dict[str, tuple[str, Callable[[Path], object], st.SearchStrategy[bytes]
 
 
 @pytest.mark.parametrize("reader", READERS)
-def test_a_right_result_or_one_short_error_and_no_file(reader, tmp_path):
+def test_a_right_result_or_one_short_error_and_no_file(reader, tmp_path, monkeypatch):
     name, read, contents = READERS[reader]
+    monkeypatch.setattr(containers, "H5AD_SECONDS", 5)
     path = tmp_path / name
     accepted = 0
 

@@ -6,23 +6,32 @@ a file as they lie in memory are mapped and not read, so that a file may be larg
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import json
 import lzma
 import re
 import struct
+import subprocess
+import sys
+import tempfile
+import threading
 import tokenize
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 
 from ..storage import DataError
 from ..text import listed, reason
+from . import h5ad
 
 MAPPED_BYTES = 64 * 2**20
+# How long the HDF5 library may take for a file.
+H5AD_SECONDS, H5AD_BYTES_PER_SECOND = 60, 10_000_000
 ENDINGS = (".npz", ".npy", ".safetensors", ".h5ad", ".csv")
 KNOWN = ".npz or .safetensors (or .npy, .h5ad, .csv)"
 # What damaged or foreign archives make NumPy and zipfile raise; MemoryError comes from a header with a false shape.
@@ -271,74 +280,64 @@ def _read_csv(path: Path, wanted: Wanted) -> tuple[dict[str, np.ndarray], list[s
 
 def _read_h5ad(path: Path, wanted: Wanted) -> tuple[dict[str, np.ndarray], list[str]]:
     """Arrays of `obsm` and columns of `obs` of an AnnData file, read with h5py (which anndata brings along)."""
-    try:
-        import h5py
-    except ImportError:
-        raise DataError(f"{path}: reading .h5ad takes h5py; pip install h5py, or save the arrays as .npz") from None
-    arrays: dict[str, np.ndarray] = {}
-    try:
-        with h5py.File(path, "r") as file:
-            obsm, obs = (_h5ad_group(file, name) for name in ("obsm", "obs"))
-            names = [*obsm, *(name for name in obs if name not in ("_index", "__categories"))]
-            for name in filter(wanted, names):
-                in_obsm = name in obsm
-                node = _h5ad_node(obsm if in_obsm else obs, name)
-                arrays[name] = _h5ad_numbers(node) if in_obsm else _h5ad_column(node)
-    except DataError as error:
-        raise DataError(f"{path}: {error}") from None
-    except _DAMAGE as error:
-        raise DataError(f"{path}: cannot be read as .h5ad ({reason(error)}); write it again") from None
-    return arrays, sorted(names)
+    if find_spec("h5py") is None:
+        raise DataError(f"{path}: reading .h5ad takes h5py; pip install h5py, or save the arrays as .npz")
+    with tempfile.TemporaryDirectory(prefix="h5ad-") as folder:
+        output = Path(folder) / "arrays.npz"
+        names, chosen = _ask_h5ad(path, wanted, output)
+        # Large arrays stay mapped when the folder is gone.
+        parts = _read_npz(output, lambda name: True)[0] if chosen else {}
+    return {name: _h5ad_column(path, name, parts) for name in chosen}, sorted(names)
 
 
-def _h5ad_group(file, name: str):
-    """A group of the file; a mapping with nothing in it where there is none."""
-    node = _h5ad_node(file, name) if name in file else {}
-    if hasattr(node, "shape"):
-        raise DataError(f"{name} is an array, in AnnData files it is a group; write the file with anndata")
-    return node
+def _ask_h5ad(path: Path, wanted: Wanted, output: Path) -> tuple[list[str], list[str]]:
+    """Have `h5ad.py` write the wanted arrays; return the names of all arrays and of those."""
+    # Without -P the modules beside h5ad.py could be taken for others of the same name.
+    command = [sys.executable, "-P", h5ad.__file__, str(path), str(output)]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as process:
+        timer = threading.Timer(H5AD_SECONDS + path.stat().st_size / H5AD_BYTES_PER_SECOND, process.kill)
+        timer.start()
+        try:
+            names = _h5ad_answer(path, process, timer)["names"]
+            chosen = [name for name in names if wanted(name)]
+            with contextlib.suppress(BrokenPipeError):  # its end is told by what it does not answer
+                process.stdin.write(json.dumps(chosen) + "\n")
+                process.stdin.close()
+            _h5ad_answer(path, process, timer)
+        finally:
+            timer.cancel()
+            process.kill()
+    return names, chosen
 
 
-def _h5ad_node(group, name: str):
-    """A member of a group that lies in the file itself: a link could lead to any file that the reader may open."""
-    link = type(group.get(name, getlink=True)).__name__
-    if link != "HardLink":
-        raise DataError(f"{name} is a link ({link}); only what lies in the file itself is read, copy it there")
-    return group[name]
+def _h5ad_answer(path: Path, process: subprocess.Popen, timer: threading.Timer) -> dict:
+    line = process.stdout.readline()
+    if not line:
+        late = not timer.is_alive()
+        how = f"did not come to an end in {timer.interval:.0f} s" if late else f"ended with status {process.wait()}"
+        raise DataError(f"{path}: cannot be read as .h5ad (the HDF5 library {how}); write it again")
+    answer = json.loads(line)
+    if "refused" in answer:
+        raise DataError(f"{path}: {answer['refused']}")
+    if "damaged" in answer:
+        raise DataError(f"{path}: cannot be read as .h5ad ({answer['damaged']}); write it again")
+    return answer
 
 
-def _h5ad_numbers(node) -> np.ndarray:
-    """The numbers of a dataset, if the file holds them: HDF5 can also take them from other files, or just promise them.
-
-    gzip, the densest of HDF5's filters, makes at most 1032 bytes of one.
-    """
-    if not hasattr(node, "shape"):
-        raise DataError(f"{node.name} is a group, not an array; name an array")
-    if node.external or node.is_virtual:
-        raise DataError(f"{node.name} has its numbers in other files, which are not opened; copy them into this one")
-    stored = node.id.get_storage_size()
-    if node.nbytes > max(MAPPED_BYTES, 1032 * stored):
-        raise DataError(f"{node.name} promises {node.nbytes:,} bytes and holds {stored:,}; write the file again")
-    return np.asarray(node)
-
-
-def _h5ad_column(column) -> np.ndarray:
-    """A column of `obs`: plain, categorical (codes and categories, −1 where missing), or nullable (values and mask)."""
-    if hasattr(column, "shape"):
-        return _decoded(_h5ad_numbers(column))
-    if "codes" in column:
-        categories, codes = (_h5ad_numbers(_h5ad_node(column, name)) for name in ("categories", "codes"))
-        if len(codes) and not -1 <= codes.min() <= codes.max() < len(categories):
-            raise DataError(f"{column.name} has codes beyond its {len(categories)} categories; write the file again")
-        return np.array([None, *_decoded(categories).tolist()], dtype=object)[codes + 1]
-    values, mask = (_h5ad_numbers(_h5ad_node(column, name)) for name in ("values", "mask"))
-    values = values.astype(object)
-    values[mask] = None
-    return values
-
-
-def _decoded(values: np.ndarray) -> np.ndarray:
-    """Text from the bytes that h5py returns."""
-    if values.dtype.kind in "OS":
-        return np.array([v.decode("utf-8", "replace") if isinstance(v, bytes) else v for v in values.tolist()])
+def _h5ad_column(path: Path, name: str, parts: dict[str, np.ndarray]) -> np.ndarray:
+    """A plain array, or a column of `obs`: categorical (codes, −1 where missing), or nullable (values and mask)."""
+    if name in parts:
+        return parts[name]
+    if f"{name}/codes" in parts:
+        values = np.array([*parts[f"{name}/categories"].tolist(), None], dtype=object)
+        codes = parts[f"{name}/codes"]
+        if codes.dtype.kind not in "iu" or not np.all((codes >= -1) & (codes < len(values) - 1)):
+            raise DataError(f"{path}: {name} has codes beyond its {len(values) - 1} categories; write the file again")
+        return values[codes]
+    values, missing = parts[f"{name}/values"].astype(object), parts[f"{name}/mask"]
+    if missing.dtype != bool or missing.shape != values.shape:
+        raise DataError(f"{path}: {name} has a mask that does not fit its values; write the file again")
+    values[missing] = None
     return values

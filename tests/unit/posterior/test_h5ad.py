@@ -1,9 +1,10 @@
-"""AnnData files: what lies in them is read, what they only point to or promise is not."""
+"""AnnData files: what lies in them is read, what they only point to or promise is not, and reading ends."""
 
 import h5py
 import numpy as np
 import pytest
 
+from aggregated_posterior.posterior import containers
 from aggregated_posterior.posterior.containers import read_named_arrays
 from aggregated_posterior.storage import DataError
 
@@ -94,8 +95,8 @@ def with_codes(*codes):
         ),
         (lambda file: file.create_group("obsm/mean"), "/obsm/mean is a group, not an array"),
         (lambda file: file.update({"obs": MEAN}), "obs is an array, in AnnData files it is a group"),
-        (with_codes(0, 99), "/obs/labels has codes beyond its 2 categories"),
-        (with_codes(0, -3), "/obs/labels has codes beyond its 2 categories"),
+        (with_codes(0, 99), "labels has codes beyond its 2 categories"),
+        (with_codes(0, -3), "labels has codes beyond its 2 categories"),
     ],
 )
 def test_what_is_no_array_or_only_promised_is_refused(tmp_path, make, message):
@@ -109,3 +110,21 @@ def test_zeros_that_gzip_has_made_small_are_read(tmp_path):
     arrays, _ = read(tmp_path / "a.h5ad", lambda f: f.create_dataset("obsm/mean", data=zeros, compression=9))
     assert (tmp_path / "a.h5ad").stat().st_size < zeros.nbytes / 400
     np.testing.assert_array_equal(arrays["mean"], zeros)
+
+
+def test_a_process_that_never_ends_is_ended(tmp_path, monkeypatch):
+    """See tests/fuzz/test_finds.py for a file that makes the library loop."""
+    (tmp_path / "loop.py").write_text("while True: pass")
+    monkeypatch.setattr(containers.h5ad, "__file__", str(tmp_path / "loop.py"))
+    monkeypatch.setattr(containers, "H5AD_SECONDS", 0.5)
+    with pytest.raises(DataError, match=r"a.h5ad: cannot be read as .h5ad \(the HDF5 library did not come to an end"):
+        read(tmp_path / "a.h5ad", lambda file: None)
+
+
+@pytest.mark.parametrize("asked", [False, True])
+def test_a_crash_is_told(tmp_path, monkeypatch, asked):
+    first = 'print(\'{"names": ["mean"]}\', flush=True);' if asked else ""
+    (tmp_path / "crash.py").write_text(f"import os; {first} os.abort()")
+    monkeypatch.setattr(containers.h5ad, "__file__", str(tmp_path / "crash.py"))
+    with pytest.raises(DataError, match=r"the HDF5 library ended with status -6"):
+        read(tmp_path / "a.h5ad", lambda file: None)
