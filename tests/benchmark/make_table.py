@@ -15,6 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
+# What is measured natively, too.
+NATIVE = ("test_training_beside", "test_one_step", "test_whole_process", "test_ladder")
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 
@@ -65,11 +67,13 @@ def run(path: Path, *options: str) -> list[dict]:
     return json.loads(path.read_text())["benchmarks"]
 
 
-def rows(records: list[dict]) -> list[str]:
+def rows(records: list[dict], numerics: str) -> list[str]:
     """One line per benchmark: time, ratio to the customary way of its group, and what else it noted."""
     lines = []
     naive: dict[str, float] = {}
     for record in records:
+        if record["group"].startswith("growth"):
+            continue
         median = record["stats"]["median"]
         name = record["name"].removeprefix("test_")
         extra = dict(record["extra_info"])
@@ -84,16 +88,31 @@ def rows(records: list[dict]) -> list[str]:
             ratio = ""
         extra.pop("ratio_to_naive", None)
         noted = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in extra.items() if value is not None)
-        lines.append(f"| {record['group']} | {name} | {median:.4g} s | {ratio} | {noted} |")
+        lines.append(f"| {record['group']} | {name} | {numerics} | {median:.4g} s | {ratio} | {noted} |")
+    return lines
+
+
+def growth(records: list[dict]) -> list[str]:
+    """One line per step and size: how it grew."""
+    lines = []
+    for record in records:
+        noted = record["extra_info"]
+        step = record["name"].removeprefix("test_growth[").removeprefix("test_").removesuffix("]")
+        for size in ("rows", "dimensions", "models"):
+            if size in noted:
+                lines.append(f"| {step} | {size} | {noted[size]} | {noted[f'exponent_of_{size}']} |")
     return lines
 
 
 def measured(rule: str) -> str:
     """The script whose start-up stands for this rule's: those that collect, and those that plot, import the same."""
-    if rule in {"collect_explorer", "prepare_control_posteriors"}:
-        return {"collect_explorer": "compute_statistics"}.get(rule, "prepare_dataset")
-    shared = {"collect": "collect_tables", "plot": "plot_kurtosis_terms"}
-    return shared.get(rule.split("_")[0], rule)
+    alike = {
+        "collect_explorer": "compute_statistics",
+        "prepare_control_posteriors": "prepare_dataset",
+        "check_published": "check_claims",
+    }
+    kinds = {"collect": "collect_tables", "plot": "plot_kurtosis_terms"}
+    return alike.get(rule) or kinds.get(rule.split("_")[0], rule)
 
 
 def overhead(records: list[dict]) -> list[str]:
@@ -127,23 +146,32 @@ def processor() -> str:
 
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as folder:
-        records = run(Path(folder) / "benchmarks.json", *sys.argv[1:])
+        records = run(Path(folder) / "portable.json")
+        native = run(Path(folder) / "native.json", "--numerics", "native", "-k", " or ".join(NATIVE))
     lines = [
         "# Benchmarks",
         "",
         f"Made by `make benchmark` on {datetime.date.today()}: one thread of {processor()},",
-        f"Python {platform.python_version()}.",
+        f"Python {platform.python_version()}. Numerics: portable (the default, the same bytes everywhere) or native.",
         "",
-        "| limit of this machine | measured |",
+        "| limit of this machine, natively | measured |",
         "| --- | --- |",
         *(f"| {name} | {value} |" for name, value in limits().items()),
         "",
         "`ratio` is the customary way's time over ours, in the same run; where rounds were paired, with the lowest and",
         "highest of them. Times of the statistics and samplers are processor seconds, of start-ups wall seconds.",
         "",
-        "| group | benchmark | median | ratio | noted |",
-        "| --- | --- | --- | --- | --- |",
-        *rows(records),
+        "| group | benchmark | numerics | median | ratio | noted |",
+        "| --- | --- | --- | --- | --- | --- |",
+        *rows(records, "portable"),
+        *rows(native, "native"),
+        "",
+        "How each step's processor seconds and peak memory grow, and the exponent of its larger sizes, beside what its",
+        "mathematics takes. Rows at 16 dimensions, dimensions at 10 000 rows, models of one small experiment.",
+        "",
+        "| step | over | sizes | exponent |",
+        "| --- | --- | --- | --- |",
+        *growth(records),
         "",
         "The published runs, by their manifests. Idle: 1 − jobs' time / (wall time × cores), what Snakemake costs.",
         "Imports: the start-ups above times the jobs of each rule, over all jobs' time.",

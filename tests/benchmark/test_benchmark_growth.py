@@ -1,6 +1,6 @@
 """How processor time and memory of each exact statistic grow with the rows N and the latent dimensions d.
 
-`pytest tests/benchmark/test_benchmark_growth.py --benchmark-enable -s` measures N = 10⁴ … 10⁶ at d = 16 and
+`pytest tests/benchmark/test_benchmark_growth.py --benchmark-enable -s` measures N = 10⁴ … 10⁷ at d = 16 and
 d = 2 … 512 at N = 10⁴, one thread; without it two tiny sizes of each run once. `extra_info` holds seconds and the peak
 of what was allocated beside the input, and exponents fitted to the larger half of the sizes. Nothing may grow faster
 than its mathematics must.
@@ -18,7 +18,7 @@ from aggregated_posterior.statistics.joint_shape import mardia_kurtosis, mardia_
 from aggregated_posterior.statistics.marginals import Marginals
 from aggregated_posterior.statistics.uncertainty import kurtosis_se_blocks, kurtosis_se_rows
 
-ROWS, DIMENSIONS = (10_000, 100_000, 1_000_000), (2, 8, 32, 128, 512)
+ROWS, DIMENSIONS = (10_000, 100_000, 1_000_000, 10_000_000), (2, 8, 32, 128, 512)
 TINY_ROWS, TINY_DIMENSIONS = (200, 400), (2, 4)
 AT_ROWS, AT_DIMENSION = 10_000, 16
 POINTS = 200
