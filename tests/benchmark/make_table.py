@@ -95,7 +95,7 @@ def rows(records: list[dict], numerics: str) -> list[str]:
 def growth(records: list[dict]) -> list[str]:
     """One line per step and size: how it grew."""
     lines = []
-    for record in records:
+    for record in (record for record in records if record["group"].startswith("growth")):
         noted = record["extra_info"]
         step = record["name"].removeprefix("test_growth[").removeprefix("test_").removesuffix("]")
         for size in ("rows", "dimensions", "models"):
