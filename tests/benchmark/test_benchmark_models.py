@@ -5,11 +5,7 @@ two and four. `extra_info` holds the seconds, and an exponent fitted to the larg
 once, so that 1 is what its mathematics takes.
 """
 
-import os
 import resource
-import shutil
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -22,7 +18,7 @@ from aggregated_posterior.evidence.tables import KEYS, collect
 from aggregated_posterior.pipeline.schemas import read_yaml
 from aggregated_posterior.storage import read_table, write_table
 
-from ..workflow.conftest import PARTS
+from ..workflow.conftest import copy_project
 from .test_benchmark_growth import exponent
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -53,20 +49,15 @@ def seeded(rows: pd.DataFrame, number: int) -> pd.DataFrame:
 def test_planning(benchmark, tmp_path):
     """A dry run of a sweep of digits, in which nothing has been made: Snakemake's own work."""
     sizes = TINY_MODELS if benchmark.disabled else MODELS
-    for part in PARTS:
-        copy = shutil.copytree if (ROOT / part).is_dir() else shutil.copy2
-        copy(ROOT / part, tmp_path / part)
+    project = copy_project(tmp_path / "project")
     cell = {"datasets": ["digits"], "architectures": ["dense"], "latent_dims": [2], "kl_weights": [1]}
     seconds = []
 
     def plan(number: int) -> float:
-        file = tmp_path / "config" / "many.yaml"
         sweep = {**cell, "seeds": list(range(number))}
-        file.write_text(yaml.safe_dump({"experiment": "many", "sweeps": [sweep]}))
+        (project.folder / "many.yaml").write_text(yaml.safe_dump({"experiment": "many", "sweeps": [sweep]}))
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        command = [sys.executable, "-m", "snakemake", "-n", "--quiet", "all", "--cores", "1", "--configfile", str(file)]
-        environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache")}
-        subprocess.run(command, cwd=tmp_path, env=environment, check=True, capture_output=True)
+        project.run("-n", "--quiet", "all", "--cores", "1", "--configfile", "many.yaml")
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 

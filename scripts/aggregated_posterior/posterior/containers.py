@@ -315,6 +315,7 @@ def _ask_h5ad(path: Path, wanted: Wanted, output: Path) -> tuple[list[str], list
 def _h5ad_answer(path: Path, process: subprocess.Popen, timer: threading.Timer) -> dict:
     line = process.stdout.readline()
     if not line:
+        timer.join(1)  # it may still be about to return from the kill that ended the line
         late = not timer.is_alive()
         how = f"did not come to an end in {timer.interval:.0f} s" if late else f"ended with status {process.wait()}"
         raise DataError(f"{path}: cannot be read as .h5ad (the HDF5 library {how}); write it again")
