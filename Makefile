@@ -12,7 +12,7 @@ export OPENBLAS_NUM_THREADS := 1
 export PATH := $(abspath $(BIN)):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev reproduce resume report audit site verify publish document test test-slurm test-faults test-processors test-ledger test-fuzz benchmark benchmark-against format lock clean
+.PHONY: help install install-dev reproduce resume report audit site verify publish document test test-slurm test-faults test-processors test-ledger test-fuzz benchmark benchmark-cuda benchmark-against format lock clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -92,6 +92,9 @@ test-ledger: install-dev ## How often the claims ledger errs, by simulation; wri
 
 benchmark: install-dev ## Time ours beside the customary way; writes tests/benchmark/RESULTS.md
 	$(BIN)/python tests/benchmark/make_table.py
+
+benchmark-cuda: ## Time training on a CUDA device (PYTHON= one whose PyTorch has CUDA)
+	PYTHONPATH=scripts $(PYTHON) -m tests.benchmark.cuda
 
 benchmark-against: install-dev ## Time this commit beside an earlier one (COMMIT=, on an idle machine)
 	PYTHONPATH=scripts $(BIN)/python -m tests.benchmark.against_commit $(COMMIT)

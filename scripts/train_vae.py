@@ -4,8 +4,13 @@ from pathlib import Path
 
 import pandas as pd
 
-from aggregated_posterior import numerics
-from aggregated_posterior.model.training import HISTORY_COLUMNS, TrainingSettings, prepare_process, train
+from aggregated_posterior.model.training import (
+    HISTORY_COLUMNS,
+    TrainingSettings,
+    describe_process,
+    prepare_process,
+    train,
+)
 from aggregated_posterior.model.vae import save_vae
 from aggregated_posterior.pipeline.progress import Progress, label_of_file
 from aggregated_posterior.pipeline.scripting import script_log
@@ -14,7 +19,7 @@ from aggregated_posterior.storage import read_arrays, write_table
 
 def train_vae(data: str, vae: str, history: str, settings: dict, device: str) -> None:
     """Train on the training images of `data`; an interrupted training goes on from the checkpoint beside `vae`."""
-    prepare_process()
+    prepare_process(device)
     arrays, metadata = read_arrays(data, ["images_train"])
     checkpoint = Path(vae).with_name("checkpoint.safetensors")
     progress = Progress(label_of_file("train_vae", vae), "epoch")
@@ -29,9 +34,8 @@ def train_vae(data: str, vae: str, history: str, settings: dict, device: str) ->
         ),
     )
     write_table(history, pd.DataFrame(rows, columns=HISTORY_COLUMNS))
-    run = {"device": device, "precision": "float32", "deterministic": True, "threads": 1}
-    run["numerics"] = numerics.describe()
-    save_vae(vae, model, {"settings": settings, "maximum": metadata["maximum"], "run": run})
+    run = {"settings": settings, "maximum": metadata["maximum"], "run": describe_process(device)}
+    save_vae(vae, model, run)
     checkpoint.unlink(missing_ok=True)
 
 

@@ -4,9 +4,8 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from aggregated_posterior import numerics
 from aggregated_posterior.model.together import train_together
-from aggregated_posterior.model.training import HISTORY_COLUMNS, TrainingSettings, prepare_process
+from aggregated_posterior.model.training import HISTORY_COLUMNS, TrainingSettings, describe_process, prepare_process
 from aggregated_posterior.model.vae import save_vae
 from aggregated_posterior.pipeline.progress import Progress, label_of_file
 from aggregated_posterior.pipeline.scripting import script_log
@@ -17,7 +16,7 @@ def train_vae_batch(
     data: str, vaes: Sequence[str], histories: Sequence[str], settings: Sequence[dict], device: str, rule: str
 ) -> None:
     """Train on the images of `data`, all models in step; lines of progress begin with the rule's name."""
-    prepare_process()
+    prepare_process(device)
     arrays, metadata = read_arrays(data, ["images_train"])
     progress = Progress(f"{label_of_file(rule, vaes[0])}, first of {len(vaes)}", "epoch")
 
@@ -28,8 +27,7 @@ def train_vae_batch(
     trained = train_together(
         arrays["images_train"], metadata["maximum"], [TrainingSettings(**one) for one in settings], device, say
     )
-    run = {"device": device, "precision": "float32", "deterministic": True, "threads": 1, "models": len(settings)}
-    run["numerics"] = numerics.describe()
+    run = describe_process(device) | {"models": len(settings)}
     for vae, history, one, (model, rows) in zip(vaes, histories, settings, trained, strict=True):
         write_table(history, pd.DataFrame(rows, columns=HISTORY_COLUMNS))
         save_vae(vae, model, {"settings": one, "maximum": metadata["maximum"], "run": run})

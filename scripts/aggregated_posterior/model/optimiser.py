@@ -43,8 +43,12 @@ class Adam:
             parameter.grad = None
 
     @torch.no_grad()
-    def step(self, learning_rate: float) -> None:
-        """θ ← θ − η m̂ / (√v̂ + 10⁻⁸) with m̂ and v̂ the bias-corrected means of the gradient and its square."""
+    def step(self, learning_rate: float | Tensor) -> None:
+        """θ ← θ − η m̂ / (√v̂ + 10⁻⁸) with m̂ and v̂ the bias-corrected means of the gradient and its square.
+
+        Args:
+            learning_rate: η; in a CUDA graph a tensor on the device, since a graph repeats its constants.
+        """
         self._count += 1
         torch._fused_adam_(
             self.parameters,

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch.func import functional_call, stack_module_state, vmap
 
+from .graphs import on_device
 from .optimiser import Adam
 from .training import (
     Epoch,
@@ -24,7 +27,7 @@ from .training import (
     history_row,
     regauge_on,
 )
-from .vae import VAE, images_to_floats
+from .vae import VAE, Objective, images_to_floats
 
 
 def train_together(
@@ -59,22 +62,27 @@ def train_together(
             parameter.data = stacked[name].data[n]
     kl_weights = torch.tensor([one.kl_weight for one in settings], device=device)
     steps_per_epoch = math.ceil(len(data) / common.batch_size)
+    steps = common.epochs * steps_per_epoch
     histories: list[list[dict[str, float]]] = [[] for _ in settings]
     untrained: list[float] = []
-    for epoch in range(1, common.epochs + 1):
-        order = torch.stack([torch.randperm(len(data), generator=draw[1]) for draw in draws]).to(device)
-        noise = torch.stack([torch.randn(len(data), common.latent_dim, generator=draw[2]) for draw in draws]).to(device)
+
+    def step(images: Tensor, noise: Tensor, learning_rate: float | Tensor) -> Objective:
+        x = images_to_floats(images, maximum).unflatten(0, (len(models), -1))
+        result = objectives(stacked, x, noise, kl_weights)
+        optimiser.zero_grad()
+        result.loss.sum().backward()
+        optimiser.step(learning_rate)
+        return result
+
+    run_step = on_device(step, device)
+    for epoch, (order, noise) in enumerate(_drawn(draws, len(data), common), start=1):
+        order, noise = order.to(device), noise.to(device)
         seen = Epoch()
         for batch in range(steps_per_epoch):
             rows = slice(batch * common.batch_size, (batch + 1) * common.batch_size)
-            x = images_to_floats(data.index_select(0, order[:, rows].flatten()), maximum)
-            result = objectives(stacked, x.unflatten(0, (len(models), -1)), noise[:, rows], kl_weights)
+            learning_rate = cosine_learning_rate(common.learning_rate, (epoch - 1) * steps_per_epoch + batch, steps)
+            result = run_step(data.index_select(0, order[:, rows].flatten()), noise[:, rows], learning_rate)
             untrained = untrained or result.loss.tolist()
-            step = (epoch - 1) * steps_per_epoch + batch
-            learning_rate = cosine_learning_rate(common.learning_rate, step, common.epochs * steps_per_epoch)
-            optimiser.zero_grad()
-            result.loss.sum().backward()
-            optimiser.step(learning_rate)
             seen.add(result)
         for n, statistics in enumerate(zip(*seen.statistics(), strict=True)):
             histories[n].append(history_row(epoch, learning_rate, common.active_threshold, *statistics))
@@ -85,7 +93,30 @@ def train_together(
     return [(model.cpu(), history) for model, history in zip(models, histories, strict=True)]
 
 
-def _slice(optimiser: Adam, stacked: Mapping[str, torch.Tensor], model: VAE, n: int) -> SimpleNamespace:
+def _drawn(
+    draws: Sequence[tuple[torch.Generator, ...]], rows: int, settings: TrainingSettings
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Every epoch's order (models, N) and noise (models, N, d), each model's from its own generators.
+
+    They are drawn on the CPU, so that a model sees the same ones on every device, and one epoch ahead in a thread: for
+    64 models it takes half as long as a GPU takes for the epoch.
+    """
+
+    def draw() -> tuple[Tensor, Tensor]:
+        orders = [torch.randperm(rows, generator=draw[1]) for draw in draws]
+        noises = [torch.randn(rows, settings.latent_dim, generator=draw[2]) for draw in draws]
+        return torch.stack(orders), torch.stack(noises)
+
+    with ThreadPoolExecutor(1) as thread:
+        ahead = thread.submit(draw)
+        for epoch in range(settings.epochs):
+            drawn = ahead.result()
+            if epoch < settings.epochs - 1:
+                ahead = thread.submit(draw)
+            yield drawn
+
+
+def _slice(optimiser: Adam, stacked: Mapping[str, Tensor], model: VAE, n: int) -> SimpleNamespace:
     """One model's part of the common optimiser; the number of steps is common to all."""
     states = {parameter: optimiser.state[stacked[name]] for name, parameter in model.named_parameters()}
     return SimpleNamespace(

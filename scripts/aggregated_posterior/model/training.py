@@ -19,8 +19,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from .. import numerics
 from ..storage import DataError, read_arrays, write_arrays
 from ..streams import seed_sequence
+from .graphs import on_device
 from .optimiser import Adam
 from .regauging import Optimiser, regauge
 from .vae import VAE, Objective, images_to_floats, objective
@@ -73,11 +75,17 @@ class TrainingSettings:
         return ", ".join(f"{name}={value}" for name, value in asdict(self).items())
 
 
-def prepare_process() -> None:
+def prepare_process(device: str = "cpu") -> None:
     """One thread and deterministic algorithms, for the same bytes everywhere; subnormal numbers count as zero.
 
     Adam's mean gradient of a weight whose pixel has gone dark decays to numbers below 10⁻³⁸. Processors compute with
     them many times slower: it cost a quarter of the training of MNIST, for digits that change nothing.
+
+    Args:
+        device: Where the process will compute, `cpu` or `cuda`; there with all 24 bits of float32, never as TF32.
+
+    Raises:
+        DataError: `cuda`, and PyTorch finds no such device.
     """
     # cuBLAS is deterministic only with a workspace of fixed size; it reads this when it starts.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
@@ -87,6 +95,23 @@ def prepare_process() -> None:
     # It would fill every new tensor with NaN before an operator writes it: a tenth of a training.
     torch.utils.deterministic.fill_uninitialized_memory = False
     torch.set_flush_denormal(True)
+    if device == "cuda":
+        if not torch.cuda.is_available():
+            raise DataError(
+                f"training was asked to run on a GPU, and PyTorch {torch.__version__} finds no CUDA device here; "
+                "run without --workflow-profile gpu, or install PyTorch's build for CUDA"
+            )
+        # TF32 rounds the factors of a product to 11 bits; for convolutions it is PyTorch's default.
+        torch.backends.cuda.matmul.fp32_precision = "ieee"
+        torch.backends.cudnn.conv.fp32_precision = "ieee"
+
+
+def describe_process(device: str) -> dict[str, Any]:
+    """How a process that `prepare_process` has prepared trains: what is recorded with its models."""
+    run = {"device": device, "precision": "float32", "deterministic": True, "threads": 1}
+    if device == "cuda":
+        run |= {"card": torch.cuda.get_device_name(), "torch": str(torch.__version__)}
+    return run | {"numerics": numerics.describe()}
 
 
 def generators(seed: int, purpose: str) -> tuple[torch.Generator, torch.Generator, torch.Generator]:
@@ -256,22 +281,25 @@ def train(
             on_epoch(row)
     last_checkpoint = time.monotonic()
 
+    def step(images: Tensor, noise: Tensor, learning_rate: float | Tensor) -> Objective:
+        result = objective(model, images_to_floats(images, maximum), noise, settings.kl_weight)
+        optimiser.zero_grad()
+        result.loss.backward()
+        optimiser.step(learning_rate)
+        return result
+
+    run_step = on_device(step, device)
     for epoch in range(len(history) + 1, settings.epochs + 1):
         order = torch.randperm(len(data), generator=order_generator).to(device)
         noise = torch.randn(len(data), settings.latent_dim, generator=noise_generator).to(device)
         seen = Epoch()
         for batch in range(steps_per_epoch):
             rows = slice(batch * settings.batch_size, (batch + 1) * settings.batch_size)
+            learning_rate = cosine_learning_rate(settings.learning_rate, (epoch - 1) * steps_per_epoch + batch, steps)
             # Not data[order[rows]]: general indexing costs ten times as much for the same rows.
-            x = images_to_floats(data.index_select(0, order[rows]), maximum)
-            result = objective(model, x, noise[rows], settings.kl_weight)
+            result = run_step(data.index_select(0, order[rows]), noise[rows], learning_rate)
             if untrained_loss == math.inf:
                 untrained_loss = result.loss.item()
-            step = (epoch - 1) * steps_per_epoch + batch
-            learning_rate = cosine_learning_rate(settings.learning_rate, step, steps)
-            optimiser.zero_grad()
-            result.loss.backward()
-            optimiser.step(learning_rate)
             seen.add(result)
         history.append(history_row(epoch, learning_rate, settings.active_threshold, *seen.statistics()))
         check_progress(history[-1], untrained_loss, settings)
