@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from aggregated_posterior import numerics
 from aggregated_posterior.model.training import (
     HISTORY_COLUMNS,
     TrainingSettings,
@@ -34,7 +35,11 @@ def train_vae(data: str, vae: str, history: str, settings: dict, device: str) ->
         ),
     )
     write_table(history, pd.DataFrame(rows, columns=HISTORY_COLUMNS))
-    run = {"settings": settings, "maximum": metadata["maximum"], "run": describe_process(device)}
+    run = {
+        "settings": settings,
+        "maximum": metadata["maximum"],
+        "run": {**describe_process(device), "numerics": numerics.describe()},
+    }
     save_vae(vae, model, run)
     checkpoint.unlink(missing_ok=True)
 

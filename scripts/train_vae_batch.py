@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from aggregated_posterior import numerics
 from aggregated_posterior.model.together import train_together
 from aggregated_posterior.model.training import HISTORY_COLUMNS, TrainingSettings, describe_process, prepare_process
 from aggregated_posterior.model.vae import save_vae
@@ -27,7 +28,7 @@ def train_vae_batch(
     trained = train_together(
         arrays["images_train"], metadata["maximum"], [TrainingSettings(**one) for one in settings], device, say
     )
-    run = describe_process(device) | {"models": len(settings)}
+    run = {**describe_process(device), "models": len(settings), "numerics": numerics.describe()}
     for vae, history, one, (model, rows) in zip(vaes, histories, settings, trained, strict=True):
         write_table(history, pd.DataFrame(rows, columns=HISTORY_COLUMNS))
         save_vae(vae, model, {"settings": one, "maximum": metadata["maximum"], "run": run})

