@@ -140,13 +140,15 @@ def _mean_off_diagonal(mean: np.ndarray, variance: np.ndarray, g: float) -> floa
     if n < 2:
         return 0.0
     total = 0.0
+    # The product of some widths saves as many logarithms; of so few that it cannot overflow.
+    some = max(1, min(8, int(700 / np.log(g + 2 * variance.max() + 2))))
     for start in range(0, n, 128):
         stop = min(start + 128, n)
         quadratic = np.zeros((stop - start, n - start))
         logarithm = np.zeros_like(quadratic)
-        for first in range(0, d, 8):  # the product of eight widths cannot overflow, and saves seven logarithms
+        for first in range(0, d, some):
             product = np.ones_like(quadratic)
-            for j in range(first, min(first + 8, d)):
+            for j in range(first, min(first + some, d)):
                 width = (g + variance[start:stop, j])[:, None] + variance[start:, j]
                 difference = mean[start:stop, j][:, None] - mean[start:, j]
                 product *= width

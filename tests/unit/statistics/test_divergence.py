@@ -105,6 +105,14 @@ def test_mmd_of_the_prior_is_zero_and_of_a_shifted_normal_closed_form():
     assert maximum_mean_discrepancy(q) ** 2 == pytest.approx(expected, rel=1e-12)
 
 
+@pytest.mark.parametrize("variance", [1e37, 1e60, 1e130])
+def test_mmd_of_a_law_so_wide_that_nothing_of_it_meets_the_prior(variance):
+    d = g = 10
+    q = AggregatedPosterior(np.zeros((4, d)), np.full((4, d), variance))
+    with np.errstate(over="raise", invalid="raise", divide="raise"):
+        assert maximum_mean_discrepancy(q) == pytest.approx((g / (g + 2)) ** (d / 4), rel=1e-12)
+
+
 def test_mmd_subsamples_pairs_only_beyond_its_bound_and_close_to_the_exact_value():
     q = AggregatedPosterior(rng().exponential(size=(1500, 2)), np.full((1500, 2), 0.2))
     with pytest.raises(ValueError, match="give a random generator"):
