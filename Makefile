@@ -58,8 +58,8 @@ verify: install ## Compare your own run with the published one
 	@$(BIN)/python tools/check_config.py $(CONFIG)
 	$(BIN)/snakemake --cores $(CORES) --configfile $(CONFIG) --rerun-triggers mtime -- verify
 
-publish: install ## Maintainer: put a finished experiment among the published ones (NOTE="on one H100")
-	$(BIN)/python tools/publish.py --configfile $(CONFIG) --note "$(NOTE)"
+publish: install ## Maintainer: put a finished experiment among the published ones (NOTE="on one H100", ARGS="--without FILE")
+	$(BIN)/python tools/publish.py --configfile $(CONFIG) --note "$(NOTE)" $(ARGS)
 	$(BIN)/python tools/experiments.py
 
 document: install ## Make config/README.md again from the schemas

@@ -14,6 +14,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -51,8 +52,11 @@ def resolved(config: str | Path, root: Path) -> dict:
     return {**content, "mirror": None}
 
 
-def selected(results: Path) -> list[str]:
-    """The files that are published, relative to the experiment's folder."""
+FOR_ITS_SIZE = f"for its size: all experiments together have {LIMIT >> 20} MiB of the repository"
+
+
+def selected(results: Path, without: Iterable[str] = ()) -> list[str]:
+    """The files that are published, relative to the experiment's folder; those of `without` are not."""
     tables = [f"tables/{path.name}" for path in sorted((results / "tables").glob("*.csv"))]
     names = [name for name in tables if name not in LEFT_OUT] + ["claims.json", "claims.md", "explorer.json"]
     for svg in sorted((results / "figures").glob("*.svg")):
@@ -61,7 +65,10 @@ def selected(results: Path) -> list[str]:
     absent = [name for name in names if not (results / name).is_file()]
     if absent or not tables:
         raise DataError(f"{results}: {', '.join(absent) or 'tables'} missing; finish the run first")
-    return names
+    unknown = sorted(set(without) - set(names))
+    if unknown:
+        raise DataError(f"--without {' '.join(unknown)}: nothing of that name would be published")
+    return [name for name in names if name not in without]
 
 
 def run_time(metadata: Path, experiment: str) -> dict:
@@ -133,12 +140,13 @@ def commit(root: Path) -> str | None:
     return (git("rev-parse", "--verify", "--quiet", "HEAD") + ("-dirty" if changed else "")) or None
 
 
-def publish(config: str | Path, note: str = "", root: Path = ROOT) -> Path:
+def publish(config: str | Path, note: str = "", without: Sequence[str] = (), root: Path = ROOT) -> Path:
     """Copy a finished experiment's results to results/published/ and write their manifest.
 
     Args:
         config: The experiment's configuration file.
         note: What a reader should know of the machine or the run (for instance the name of a GPU).
+        without: Files that are left out for their size, relative to the experiment's folder.
         root: The checkout in which it ran.
 
     Returns:
@@ -157,14 +165,14 @@ def publish(config: str | Path, note: str = "", root: Path = ROOT) -> Path:
         model = "models/{dataset}/{architecture}/latent_{latent_dim}/kl_{kl_weight}/seed_{seed}".format(**cell)
         if not (results / model / "posteriors.safetensors").is_file():
             raise DataError(f"{results / model}: has no posteriors; run the experiment of {config} first")
-    names = selected(results)
+    names = selected(results, without)
     folder = root / "results/published" / experiment
     others = [path for path in folder.parent.rglob("*") if path.is_file() and not path.is_relative_to(folder)]
     size = sum(path.stat().st_size for path in [*others, *(results / name for name in names)])
     if size > LIMIT:
         raise DataError(
             f"{results}: with it {size / 2**20:.1f} MiB were published in all, more than {LIMIT / 2**20:g}; leave out "
-            "a table, or an experiment"
+            "a file (--without tables/training.csv), or an experiment"
         )
     run = {
         path.relative_to(results).as_posix(): digest(path)
@@ -193,7 +201,9 @@ def publish(config: str | Path, note: str = "", root: Path = ROOT) -> Path:
         "run_time": run_time(root / ".snakemake/metadata", experiment),
         "published": {name: run[name] for name in names},
         "run": run,
-        "left_out": {name: reason for name, reason in LEFT_OUT.items() if name in run},
+        "left_out": {
+            name: reason for name, reason in {**LEFT_OUT, **dict.fromkeys(without, FOR_ITS_SIZE)}.items() if name in run
+        },
     }
     write_json(folder / MANIFEST, manifest)
     return folder
@@ -204,9 +214,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Publish a finished experiment's results.")
     parser.add_argument("--configfile", default="config/config.yaml", help="the experiment's configuration")
     parser.add_argument("--note", default="", help="what to say of the machine or the run, for instance the GPU's name")
+    parser.add_argument("--without", nargs="+", default=[], metavar="FILE", help="files to leave out for their size")
     arguments = parser.parse_args()
     try:
-        folder = publish(arguments.configfile, arguments.note)
+        folder = publish(arguments.configfile, arguments.note, arguments.without)
     except DataError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

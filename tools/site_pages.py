@@ -47,7 +47,7 @@ def make_site(published: Path, site: Path, audits: Sequence[Mapping[str, str]] =
     entries = []
     for folder in sorted(path.parent for path in published.glob("*/manifest.json")):
         if not (folder / "explorer.json").exists():
-            continue  # Published by the first edition, which had no page.
+            continue  # Left out for its size: a part of another experiment, whose page there is.
         claims, manifest = read_json(folder / "claims.json"), read_json(folder / "manifest.json")
         drawn = {path.stem: path for path in (folder / "figures").iterdir() if path.suffix in (".svg", ".png")}
         page = experiment_page(

@@ -44,8 +44,13 @@ def test_the_commit_is_dirty_when_code_was_changed_and_not_when_results_were(too
 
 def test_a_published_run_agrees_with_itself_until_a_number_is_changed(clone, tool):
     project = clone()
-    folder = tool.publish(project.folder / TINY, note="a test", root=project.folder)
+    with pytest.raises(DataError, match="nothing of that name"):
+        tool.publish(project.folder / TINY, without=["tables/no.csv"], root=project.folder)
+    large = "tables/training.csv"
+    folder = tool.publish(project.folder / TINY, note="a test", without=[large], root=project.folder)
     manifest = json.loads((folder / "manifest.json").read_text())
+    assert not (folder / large).exists() and large in manifest["run"]
+    assert manifest["left_out"][large] == "for its size: all experiments together have 30 MiB of the repository"
     assert set(manifest["published"]) == {
         path.relative_to(folder).as_posix()
         for path in folder.rglob("*")
