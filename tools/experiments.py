@@ -32,12 +32,19 @@ def pages(root: Path = ROOT) -> dict[Path, str]:
     published, readme = root / "results/published", root / "README.md"
     table = across_experiments(published)
     # The README has room for how much, and none for where.
-    short = with_sub_sweeps(table).map(lambda cell: re.sub(r" \([^()]*\)", "", cell).split("; ")[0])
+    short = with_sub_sweeps(table).map(in_short)
     text = readme.read_text(encoding="utf-8")
     return {
         published / "claims.md": HEADING + markdown(table),
         readme: BLOCK.sub(lambda match: markdown(short), text),
     }
+
+
+def in_short(cell: str) -> str:
+    """A verdict and the first part of its size; of a size that has a part on customary training, that part."""
+    verdict, colon, size = re.sub(r" \([^()]*\)", "", cell).partition(": ")
+    parts = size.split("; ")
+    return verdict + colon + next((part for part in parts if part.startswith("customary")), parts[0])
 
 
 def with_sub_sweeps(table: pd.DataFrame) -> pd.DataFrame:

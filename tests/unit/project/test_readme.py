@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[3]
 sys.path.insert(0, str(ROOT / "tools"))
 
-from experiments import main, pages, with_sub_sweeps  # noqa: E402
+from experiments import in_short, main, pages, with_sub_sweeps  # noqa: E402
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
@@ -27,6 +27,18 @@ def test_a_changed_verdict_would_be_found(tmp_path):
     assert main(check=True, root=tmp_path) == 0
     (tmp_path / "README.md").write_text(README.replace("| supported: ", "| refuted: ", 1))
     assert main(check=True, root=tmp_path) == 1
+
+
+@pytest.mark.parametrize(
+    ("cell", "short"),
+    [
+        ("supported: at most 0.02 (mnist, d = 2) on training rows; more", "supported: at most 0.02 on training rows"),
+        ("reported: main sweep: scale 2%; customary training: scale 29%", "reported: customary training: scale 29%"),
+        ("A statement of its own.", "A statement of its own."),
+    ],
+)
+def test_the_readme_tells_how_much_and_of_customary_training_where_it_can(cell, short):
+    assert in_short(cell) == short
 
 
 def test_a_sub_sweep_of_customary_training_stands_in_its_experiments_column():
