@@ -144,10 +144,8 @@ def processor() -> str:
     return names[0].split(":", 1)[1].strip() if names else platform.processor()
 
 
-if __name__ == "__main__":
-    with tempfile.TemporaryDirectory() as folder:
-        records = run(Path(folder) / "portable.json")
-        native = run(Path(folder) / "native.json", "--numerics", "native", "-k", " or ".join(NATIVE))
+def page(records: list[dict], native: list[dict], machine: dict[str, str]) -> str:
+    """RESULTS.md: the records of both numerics, the machine's limits, and the published runs."""
     lines = [
         "# Benchmarks",
         "",
@@ -156,7 +154,7 @@ if __name__ == "__main__":
         "",
         "| limit of this machine, natively | measured |",
         "| --- | --- |",
-        *(f"| {name} | {value} |" for name, value in limits().items()),
+        *(f"| {name} | {value} |" for name, value in machine.items()),
         "",
         "`ratio` is the customary way's time over ours, in the same run; where rounds were paired, with the lowest and",
         "highest of them. Times of the statistics and samplers are processor seconds, of start-ups wall seconds.",
@@ -180,5 +178,12 @@ if __name__ == "__main__":
         "| --- | --- | --- | --- | --- | --- |",
         *overhead(records),
     ]
-    (HERE / "RESULTS.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    with tempfile.TemporaryDirectory() as folder:
+        found = run(Path(folder) / "portable.json")
+        found_natively = run(Path(folder) / "native.json", "--numerics", "native", "-k", " or ".join(NATIVE))
+    (HERE / "RESULTS.md").write_text(page(found, found_natively, limits()), encoding="utf-8")
     print(f"written: {HERE / 'RESULTS.md'}")

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from tests.benchmark.cuda import IMAGES, images, models
-from tests.benchmark.make_table import ROOT, growth, measured, rows
+from tests.benchmark.make_table import ROOT, growth, measured, page, rows
 from tests.benchmark.test_benchmark_pipeline import SCRIPTS
 
 
@@ -30,3 +30,14 @@ def test_the_gpu_is_timed_on_the_models_of_the_published_experiment():
     assert len({(s.latent_dim, s.kl_weight, s.seed) for batch in batches for s in batch}) == 80
     assert all(len({s.latent_dim for s in batch}) == 1 for batch in batches)
     assert images().shape == (IMAGES, 28, 28)
+
+
+def test_the_page_is_made_of_the_records_of_every_start_up_and_of_the_published_runs():
+    def record(name, group, script=None, **noted):
+        return {"name": name, "group": group, "params": {"script": script}, "extra_info": noted, "stats": {"median": 1}}
+
+    start_ups = [record(f"test_start_up[{script}]", "start-up", script) for script in SCRIPTS]
+    text = page([*start_ups, record("test_ladder", "ladder")], [record("test_ladder", "ladder")], {"sgemm": "1"})
+    assert "| ladder | ladder | portable | 1 s |" in text and "| ladder | ladder | native | 1 s |" in text
+    published = [path.parent.name for path in (ROOT / "results/published").glob("*/manifest.json")]
+    assert published and all(f"\n| {name} | " in text for name in published)
