@@ -21,10 +21,10 @@ FEWEST_POINTS = 200
 JOINT_DIMENSIONS = 4096
 # Seconds on one core of 2024, from the measurements in docs/audit.md. In all, for libraries to load. Per number:
 # moments, outliers and repeats; preparing marginals. Per dimension: distances of a marginal, and for narrow posteriors
-# per panel and octave of widths. Then per number and point of ln Q, per number that mixtures are fitted to, per pair of
-# rows and dimension, per multiplication.
+# per panel, and per panel and octave of widths (within a factor of about 2). Then per number and point of ln Q, per
+# number that mixtures are fitted to, per pair of rows and dimension, per multiplication.
 SECONDS_START = 0.25
-SECONDS_MOMENTS, SECONDS_MARGINALS, SECONDS_DIMENSION, SECONDS_PANELS = 3e-8, 2e-7, 3e-3, 5.5e-6
+SECONDS_MOMENTS, SECONDS_MARGINALS, SECONDS_DIMENSION, SECONDS_PANEL, SECONDS_OCTAVE = 3e-8, 2e-7, 3e-3, 3e-5, 4e-6
 SECONDS_DENSITY, SECONDS_FITS, SECONDS_PAIRS, SECONDS_PRODUCTS = 3e-10, 1.3e-6, 1e-8, 3.5e-11
 # Rows at which the widths of the posteriors are looked at beforehand, and panels that each row can need.
 PROBED, PANELS_PER_ROW = 1000, 8
@@ -96,7 +96,7 @@ def plan_audit(posteriors: Posteriors, points: int = 1000, fit_points: int = 10_
     seconds = SECONDS_START + SECONDS_MOMENTS * n * d * 3
     prepared = marginal_rows + (joint_rows if bracket else 0)
     seconds += SECONDS_MARGINALS * prepared * d
-    seconds += SECONDS_DIMENSION * d + SECONDS_PANELS * _panels(q, marginal_rows)
+    seconds += SECONDS_DIMENSION * d + _panel_seconds(q, marginal_rows)
     if joint:
         seconds += SECONDS_DENSITY * 2 * points * joint_rows * d * bracket
         pairs = min(joint_rows, PAIR_ROWS) ** 2 * d
@@ -105,21 +105,23 @@ def plan_audit(posteriors: Posteriors, points: int = 1000, fit_points: int = 10_
     return Plan(n, d, marginal_rows, joint_rows, points, joint, bracket, skewness, left_out, seconds)
 
 
-def _panels(q: AggregatedPosterior, rows: int) -> float:
-    """Panels on which the distances of all marginals are summed, times octaves of widths: what narrow posteriors cost.
+def _panel_seconds(q: AggregatedPosterior, rows: int) -> float:
+    """What the panels take on which the distances of all marginals are summed: many, where posteriors are narrow.
 
-    A dimension takes about as many panels as posteriors fit into the spread of the means, and no more than its rows can
-    need; each octave of widths is looked at on each.
+    Of a dimension's narrowest posteriors, any share of the rows takes about as many panels as the widest of that share
+    fits into the spread of the means, and no more than that share of the rows can need.
     """
     if isinstance(q, Codes):
         return 0.0
     some = np.unique(np.linspace(0, q.n - 1, min(q.n, PROBED)).astype(np.int64))
     mean, variance = (np.asarray(a[some], dtype=np.float64) for a in (q.mean, q.variance))
-    positive = np.where(variance > 0, variance, 1.0)
+    ascending = np.sort(np.where(variance > 0, variance, 1.0), axis=0)
+    needed = PANELS_PER_ROW * rows * np.arange(1, len(some) + 1)[:, None] / len(some)
     with np.errstate(invalid="ignore", over="ignore"):  # a mapped file is examined later
-        panels = np.minimum(mean.std(axis=0) / np.sqrt(np.median(positive, axis=0)), PANELS_PER_ROW * rows)
-        octaves = np.log2(positive.max(axis=0) / positive.min(axis=0)) + 1
-        return float(np.nan_to_num(panels * octaves, posinf=0.0).sum())
+        panels = np.minimum(mean.std(axis=0) / np.sqrt(ascending), needed).max(axis=0)
+        octaves = 1 + (np.diff(np.frexp(ascending)[1], axis=0) > 0).sum(axis=0)
+        seconds = panels * (SECONDS_PANEL + SECONDS_OCTAVE * octaves)
+        return float(np.nan_to_num(seconds, posinf=0.0).sum())
 
 
 def duration(seconds: float) -> str:
