@@ -103,8 +103,8 @@ def _drawn(
     """
 
     def draw() -> tuple[Tensor, Tensor]:
-        orders = [torch.randperm(rows, generator=draw[1]) for draw in draws]
-        noises = [torch.randn(rows, settings.latent_dim, generator=draw[2]) for draw in draws]
+        orders = [torch.randperm(rows, generator=order) for _, order, _ in draws]
+        noises = [torch.randn(rows, settings.latent_dim, generator=noise) for _, _, noise in draws]
         return torch.stack(orders), torch.stack(noises)
 
     with ThreadPoolExecutor(1) as thread:
