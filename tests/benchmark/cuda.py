@@ -24,6 +24,9 @@ from aggregated_posterior.model.together import train_together
 from aggregated_posterior.model.training import TrainingSettings, prepare_process, train
 from aggregated_posterior.pipeline import configuration
 
+from .make_table import best
+from .test_benchmark_training import enlarged_digits, operations_per_image
+
 ROOT = Path(__file__).resolve().parents[2]
 IMAGES = 60_000
 
@@ -50,11 +53,8 @@ def models() -> list[list[TrainingSettings]]:
 
 
 def images() -> np.ndarray:
-    """Real strokes in MNIST's shape and number, without a download."""
-    from sklearn.datasets import load_digits
-
-    digits = np.kron(load_digits().images, np.ones((3, 3))) / 16 * 255
-    return np.resize(np.pad(digits, ((0, 0), (2, 2), (2, 2))).astype(np.uint8), (IMAGES, 28, 28))
+    """Real strokes in MNIST's shape and number."""
+    return np.resize(enlarged_digits(), (IMAGES, 28, 28))
 
 
 @contextlib.contextmanager
@@ -77,8 +77,6 @@ def epoch_seconds(run: Callable[[Callable], object]) -> tuple[float, float]:
 
 def limit_seconds(batch: Sequence[TrainingSettings], flops: float, bytes_per_second: float) -> float:
     """What one epoch of a batch takes at least: its matrix products, then Adam's passes over weights and means."""
-    from .test_benchmark_training import operations_per_image
-
     settings = batch[0]
     widths = [784, *settings.hidden_sizes]
     weights = 2 * sum(a * b for a, b in zip(widths, widths[1:], strict=False)) + 3 * settings.latent_dim * widths[-1]
@@ -88,24 +86,14 @@ def limit_seconds(batch: Sequence[TrainingSettings], flops: float, bytes_per_sec
     return operations / flops + steps * len(batch) * weights * 8 * 4 / bytes_per_second
 
 
-def best(function: Callable[[], object]) -> float:
-    """Seconds of the fastest of ten runs on the device."""
-    times = []
-    for _ in range(10):
-        torch.cuda.synchronize()
-        start = time.perf_counter()
-        function()
-        torch.cuda.synchronize()
-        times.append(time.perf_counter() - start)
-    return min(times)
-
-
 def card() -> tuple[float, float]:
     """What the device can do: float32 operations per second in square products, bytes per second in copies."""
     factors = torch.rand(2, 8192, 8192, device="cuda")
-    flops = 2 * 8192**3 / best(lambda: torch.mm(*factors))
     source, target = torch.rand(2, 2**30, device="cuda")
-    return flops, 2 * source.nbytes / best(lambda: target.copy_(source))
+    torch.cuda.synchronize()
+    product = best(lambda: (torch.mm(*factors), torch.cuda.synchronize()))
+    copy = best(lambda: (target.copy_(source), torch.cuda.synchronize()))
+    return 2 * 8192**3 / product, 2 * source.nbytes / copy
 
 
 def main() -> None:

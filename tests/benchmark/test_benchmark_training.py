@@ -64,13 +64,17 @@ def one_thread():
     torch.set_num_threads(threads)
 
 
-@pytest.fixture(scope="module")
-def images():
+def enlarged_digits():
     """scikit-learn's 1 797 digits, enlarged to 28 × 28 bytes: real strokes of MNIST's size without a download."""
     from sklearn.datasets import load_digits
 
     digits = np.kron(load_digits().images, np.ones((3, 3))) / 16 * 255
     return np.pad(digits, ((0, 0), (2, 2), (2, 2))).astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def images():
+    return enlarged_digits()
 
 
 @pytest.fixture(scope="module")
