@@ -38,16 +38,7 @@ def models() -> list[list[TrainingSettings]]:
     cells = [cell for cell in configuration.cells(config, manifest["datasets"]) if cell["dataset"] == "mnist"]
     threshold = config["statistics"]["active_threshold"]
     return [
-        [
-            TrainingSettings(
-                latent_dim=cell["latent_dim"],
-                kl_weight=float(cell["kl_weight"]),
-                seed=cell["seed"],
-                active_threshold=threshold,
-                **cell["training"],
-            )
-            for cell in batch
-        ]
+        [TrainingSettings(**configuration.training_settings(cell, threshold)) for cell in batch]
         for batch in configuration.batches(cells, config["batches"]["models"])
     ]
 

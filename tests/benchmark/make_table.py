@@ -144,12 +144,12 @@ def processor() -> str:
     return names[0].split(":", 1)[1].strip() if names else platform.processor()
 
 
-def page(records: list[dict], native: list[dict], machine: dict[str, str]) -> str:
-    """RESULTS.md: the records of both numerics, the machine's limits, and the published runs."""
+def page(records: list[dict], native: list[dict], machine: dict[str, str], minutes: float) -> str:
+    """RESULTS.md: the records of both numerics, the machine's limits, the published runs, and how long all took."""
     lines = [
         "# Benchmarks",
         "",
-        f"Made by `make benchmark` on {datetime.date.today()}: one thread of {processor()},",
+        f"Made by `make benchmark` in {minutes:.0f} minutes of {datetime.date.today()}: one thread of {processor()},",
         f"Python {platform.python_version()}. Numerics: portable (the default, the same bytes everywhere) or native.",
         "",
         "| limit of this machine, natively | measured |",
@@ -182,8 +182,10 @@ def page(records: list[dict], native: list[dict], machine: dict[str, str]) -> st
 
 
 if __name__ == "__main__":
+    start = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         found = run(Path(folder) / "portable.json")
         found_natively = run(Path(folder) / "native.json", "--numerics", "native", "-k", " or ".join(NATIVE))
-    (HERE / "RESULTS.md").write_text(page(found, found_natively, limits()), encoding="utf-8")
+    text = page(found, found_natively, limits(), (time.monotonic() - start) / 60)
+    (HERE / "RESULTS.md").write_text(text, encoding="utf-8")
     print(f"written: {HERE / 'RESULTS.md'}")

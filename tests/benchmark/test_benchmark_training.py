@@ -38,7 +38,7 @@ from aggregated_posterior.model.vae import images_to_floats, objective
 from aggregated_posterior.storage import read_table, write_arrays
 
 ROOT = Path(__file__).resolve().parents[2]
-ROUNDS = 5
+ROUNDS = 3
 SETTINGS = TrainingSettings(
     latent_dim=16,
     kl_weight=1.0,

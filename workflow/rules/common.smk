@@ -178,16 +178,9 @@ def spread(cells, count):
 
 def training_settings(cell):
     """Everything that a trained model depends on besides its images, as the training script takes it."""
-    keys = {
-        "latent_dim": cell["latent_dim"],
-        "kl_weight": float(cell["kl_weight"]),
-        "seed": cell["seed"],
-    }
-    return {
-        **keys,
-        **cell["training"],
-        "active_threshold": config["statistics"]["active_threshold"],
-    }
+    return configuration.training_settings(
+        cell, config["statistics"]["active_threshold"]
+    )
 
 
 def code(rule_name):

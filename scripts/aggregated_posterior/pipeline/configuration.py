@@ -86,6 +86,22 @@ def cells(config: Mapping[str, Any], datasets: Mapping[str, Any]) -> list[dict[s
     return list(known.values())
 
 
+def training_settings(cell: Mapping[str, Any], active_threshold: float) -> dict[str, Any]:
+    """Everything that a trained model depends on besides its images, as `TrainingSettings` takes it.
+
+    Args:
+        cell: A model from `cells` that is to be trained (`training` is not None).
+        active_threshold: Nats of mean KL above which a dimension counts as active.
+    """
+    return {
+        "latent_dim": cell["latent_dim"],
+        "kl_weight": float(cell["kl_weight"]),
+        "seed": cell["seed"],
+        **cell["training"],
+        "active_threshold": active_threshold,
+    }
+
+
 def batches(cells: Iterable[Mapping[str, Any]], models: int) -> list[list[Mapping[str, Any]]]:
     """Split models into batches of one data set, one architecture, one latent size and one set of training settings.
 

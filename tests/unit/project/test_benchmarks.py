@@ -37,7 +37,9 @@ def test_the_page_is_made_of_the_records_of_every_start_up_and_of_the_published_
         return {"name": name, "group": group, "params": {"script": script}, "extra_info": noted, "stats": {"median": 1}}
 
     start_ups = [record(f"test_start_up[{script}]", "start-up", script) for script in SCRIPTS]
-    text = page([*start_ups, record("test_ladder", "ladder")], [record("test_ladder", "ladder")], {"sgemm": "1"})
+    ladder = record("test_ladder", "ladder")
+    text = page([*start_ups, ladder], [ladder], {"sgemm": "1"}, 12.4)
+    assert "in 12 minutes of " in text
     assert "| ladder | ladder | portable | 1 s |" in text and "| ladder | ladder | native | 1 s |" in text
     published = [path.parent.name for path in (ROOT / "results/published").glob("*/manifest.json")]
     assert published and all(f"\n| {name} | " in text for name in published)
