@@ -8,7 +8,7 @@ import pandas as pd
 from .limits import LEVEL, Limits, certified, largest_of_cells, one_sided
 from .runs import Evidence, by_cell, joined, kept_cells, largest_cell, name_of, per_run
 from .tables import CELL, RUN
-from .verdicts import Verdict, all_hold, decide, number, part
+from .verdicts import Verdict, all_hold, at_least, decide, number, part
 
 # What a control is judged by; each has a column `expected_…` beside it.
 COMPARED = ("excess_kurtosis", "term_means", "term_covariance", "term_scale")
@@ -40,8 +40,9 @@ def claim_distance(evidence: Evidence) -> Verdict:
     threshold = evidence.option("C5", "threshold")
     means = runs.groupby(CELL)["value"].mean()
     size = (
-        f"certified at {number(lower.estimate)} nat in {largest_cell(runs)}; at {threshold:g} nat or more in "
-        f"{int((means >= threshold).sum())} of {len(means)} cells"
+        f"{at_least(lower)} nat in some cell (mean of the certified bounds {number(lower.estimate)} in "
+        f"{largest_cell(runs)}); means of {threshold:g} nat or more in {int((means >= threshold).sum())} of "
+        f"{len(means)} cells"
     )
     verdict = evidence.verdict("C5", limits, decide(limits, threshold, above=True), runs, size, lone)
     for cell, upper_mean in zip(verdict.cells, runs.groupby(CELL, sort=True)["upper"].mean(), strict=True):
@@ -63,8 +64,8 @@ def claim_marginal_share(evidence: Evidence) -> Verdict:
     farthest = max(cells, key=lambda own: own["value"].mean())
     estimate = min(1.0, float(farthest["marginal"].mean() / farthest["value"].mean()))
     size = (
-        f"at most {estimate:.1%} of the distance is marginal in {name_of(farthest.iloc[0])}, the farthest cell; "
-        f"at most {shares.min():.1%} to {shares.max():.1%} over the {len(shares)} cells whose distance is resolved"
+        f"at most {shares.min():.1%} to {shares.max():.1%} of the distance is marginal, by cell; at most "
+        f"{estimate:.1%} in {name_of(farthest.iloc[0])}, the farthest of the {len(shares)} whose distance is resolved"
     )
     limits = Limits(estimate, float(shares.min()), float(shares.max()))
     note = f"{runs.groupby(CELL).ngroups - len(cells)} cells left out: certified bound not above 0"

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pandas as pd
 
-from .limits import mean_over_cells, one_sided
-from .runs import Evidence, by_cell, cell_numbers, joined, kept_cells, range_over_cells
-from .shares import SHAPE_AND_DEPENDENCE, WITH_SCALE, mean_over_judges, removable, shapley
+from .limits import mean_over_cells
+from .runs import Evidence, by_cell, joined, range_over_cells
+from .shares import SHAPE_AND_DEPENDENCE, WITH_SCALE, mean_over_judges, ratio_by_run, removable, shapley
 from .tables import RUN, with_training
 from .training_claims import CUSTOMARY, PLACE
 from .verdicts import Verdict, all_hold, decide, part
@@ -23,32 +22,6 @@ def living(evidence: Evidence, table: pd.DataFrame) -> tuple[pd.DataFrame, str]:
     return kept, f"{collapsed} collapsed models left out" if collapsed else ""
 
 
-def ratio_by_run(numerator: pd.Series, denominator: pd.Series) -> tuple[pd.DataFrame, str]:
-    """One row per run whose mean over a cell is Σ numerator / Σ denominator, and a note on cells that are left out.
-
-    A mean of ratios would rest on the runs whose denominator happens to be small. So a cell's share is the ratio θ of
-    sums, and a run's value θ + (numerator − θ·denominator) / mean denominator, the ratio's linear form: its spread is
-    the spread of θ. Cells whose denominator is not above 0 by its one-sided limit are left out: there is nothing to
-    share.
-
-    Args:
-        numerator, denominator: Per run, with the index `RUN`.
-    """
-    runs = numerator.index.to_frame(index=False)
-    numbers, above, below = cell_numbers(runs), numerator.to_numpy(), denominator.to_numpy()
-    values, dropped = np.full(len(runs), np.nan), 0
-    for number in range(numbers.max() + 1):
-        own = numbers == number
-        mean = below[own].mean()
-        if not (one_sided(below[own])[0] if own.sum() > 1 else mean) > 0:
-            dropped += 1
-            continue
-        ratio = above[own].mean() / mean
-        values[own] = ratio + (above[own] - ratio * below[own]) / mean
-    runs, lone = kept_cells(runs.assign(value=values)[~np.isnan(values)].reset_index(drop=True))
-    return runs, joined(f"{dropped} cells left out: penalty not above 0" if dropped else "", lone)
-
-
 def distances(evidence: Evidence, score: str, rungs: set[str]) -> tuple[pd.DataFrame, str]:
     """Main-sweep distances, mean over judges, of models that have not collapsed; empty where a rung is missing."""
     table = evidence.main(evidence.samplers)
@@ -56,6 +29,11 @@ def distances(evidence: Evidence, score: str, rungs: set[str]) -> tuple[pd.DataF
         return pd.DataFrame(), ""
     table, note = living(evidence, table)
     return (mean_over_judges(table, score) if len(table) else pd.DataFrame()), note
+
+
+def mean_share(part: pd.Series, whole: pd.Series) -> float:
+    """The mean over cells of Σ part / Σ whole; see `ratio_by_run`."""
+    return mean_over_cells(by_cell(ratio_by_run(part, whole)[0])).estimate
 
 
 def claim_prior_sampling(evidence: Evidence) -> Verdict:
@@ -66,23 +44,22 @@ def claim_prior_sampling(evidence: Evidence) -> Verdict:
         if table.empty:
             return evidence.not_tested("C6", "no sampler scores of a model with an active dimension")
         penalty = removable(table, SHAPE_AND_DEPENDENCE)
-        runs, dropped = ratio_by_run(penalty, table["prior"] - table["floor"])
+        whole = table["prior"] - table["floor"]
+        runs, dropped = ratio_by_run(penalty, whole)
         if runs.empty:
             return evidence.not_tested("C6", f"the prior is nowhere worse than the floor by {name}")
         limits = mean_over_cells(by_cell(runs))
         parts.append(part(f"removable over all, {name}", limits, threshold, above=True))
         shown[score] = (runs, limits)
         size = f"{limits.estimate:.0%} of the prior's {name} penalty over the floor is removable"
-        mixtures = [rung for rung in table.columns if rung.startswith("gmm_")]
-        removed = {}
-        for rung in mixtures:
-            gain, _ = ratio_by_run(table["prior"] - table[rung], penalty)
-            if len(gain):
-                removed[rung] = gain
-        if removed:
-            best = max(removed, key=lambda rung: mean_over_cells(by_cell(removed[rung])).estimate)
-            size += f", and {best} removes {mean_over_cells(by_cell(removed[best])).estimate:.0%} of that"
-        sizes.append(f"{size} ({range_over_cells(runs)})")
+        size += f" ({range_over_cells(runs)})"
+        if "q_heldout" in table:
+            size += f", {mean_share(table['prior'] - table['q_heldout'], whole):.0%} by Q of held-out images"
+        mixtures = [rung for rung in table if rung.startswith("gmm_")]
+        if mixtures and not ratio_by_run(penalty, penalty)[0].empty:
+            removed = {rung: mean_share(table["prior"] - table[rung], penalty) for rung in mixtures}
+            size += f", and of that {', '.join(f'{rung} removes {share:.0%}' for rung, share in removed.items())}"
+        sizes.append(size)
         notes += [note, dropped]
     # One of two parts would refute, so each interval misses on that side with half the level, as two-sided ones do.
     runs, limits = shown["frechet"]
@@ -112,7 +89,7 @@ def claim_marginal_shape(evidence: Evidence) -> Verdict:
             ("shape first", table["prior"] - table["marginals"]),
             ("shape last", table["dependence"] - table["q_train"]),
         ):
-            orders[order] = mean_over_cells(by_cell(ratio_by_run(gain, penalty)[0])).estimate
+            orders[order] = mean_share(gain, penalty)
         by_score[score] = (runs, limits, joined(note, dropped), orders)
         size = f"{limits.estimate:.1%} of the removable {name} penalty is the marginals' shape"
         size += f" ({', '.join(f'{order} {value:.1%}' for order, value in orders.items())}"
@@ -127,7 +104,7 @@ def claim_marginal_shape(evidence: Evidence) -> Verdict:
 
 
 def claim_scale(evidence: Evidence) -> Verdict:
-    """C6s: how much of the raw prior's penalty is mere scale, in customary and in re-gauged training (no verdict).
+    """C6s: how much of the raw prior's removable penalty is scale, in customary and re-gauged training (no verdict).
 
     Where there is a customary sub-sweep, both are taken over its cells.
     """
@@ -149,9 +126,7 @@ def claim_scale(evidence: Evidence) -> Verdict:
         runs, dropped = ratio_by_run(values["scale"], penalty)
         if runs.empty:
             continue
-        factors = {
-            factor: mean_over_cells(by_cell(ratio_by_run(values[factor], penalty)[0])).estimate for factor in values
-        }
+        factors = {factor: mean_share(values[factor], penalty) for factor in values}
         shown[training] = (runs, joined(note, dropped))
         details[training or "main"] = factors
     if not shown:

@@ -127,8 +127,6 @@ def claim_kl_weight(evidence: Evidence) -> Verdict:
     runs, lone = kept_cells(pd.DataFrame(rows).assign(kl_weight=np.nan))
     limits = mean_over_cells(by_cell(runs))
     verdict = decide(limits, evidence.option("C4β", "threshold"), above=False)
-    shown = ", ".join(f"{cell['mean']:+.2f} (d = {cell['latent_dim']})" for cell in cell_summary(runs))
-    size = (
-        f"rank correlation {limits.estimate:+.2f} between KL weight and median |kurtosis − 3|; by latent size {shown}"
-    )
+    shown = ", ".join(f"{cell['mean']:+.2f} at d = {cell['latent_dim']}" for cell in cell_summary(runs))
+    size = f"rank correlation {limits.estimate:+.2f} between KL weight and median |kurtosis − 3|, {shown}"
     return evidence.verdict("C4β", limits, verdict, runs, size, lone)

@@ -12,8 +12,11 @@ from collections.abc import Mapping
 from itertools import combinations
 from math import factorial
 
+import numpy as np
 import pandas as pd
 
+from .limits import one_sided
+from .runs import cell_numbers, joined, kept_cells
 from .tables import RUN
 
 # The rung that has these factors right and the others wrong.
@@ -63,3 +66,29 @@ def shapley(distances: pd.DataFrame, corners: Mapping[frozenset[str], str]) -> p
                 value += weight * (distances[corners[before]] - distances[corners[before | {factor}]])
         values[factor] = value
     return pd.DataFrame(values)
+
+
+def ratio_by_run(numerator: pd.Series, denominator: pd.Series) -> tuple[pd.DataFrame, str]:
+    """One row per run whose mean over a cell is Σ numerator / Σ denominator, and a note on cells that are left out.
+
+    A mean of ratios would rest on the runs whose denominator happens to be small. So a cell's share is the ratio θ of
+    sums, and a run's value θ + (numerator − θ·denominator) / mean denominator, the ratio's linear form: its spread is
+    the spread of θ. Cells whose denominator is not above 0 by its one-sided limit are left out: there is nothing to
+    share.
+
+    Args:
+        numerator, denominator: Per run, with the index `RUN`.
+    """
+    runs = numerator.index.to_frame(index=False)
+    numbers, above, below = cell_numbers(runs), numerator.to_numpy(), denominator.to_numpy()
+    values, dropped = np.full(len(runs), np.nan), 0
+    for number in range(numbers.max() + 1):
+        own = numbers == number
+        mean = below[own].mean()
+        if not (one_sided(below[own])[0] if own.sum() > 1 else mean) > 0:
+            dropped += 1
+            continue
+        ratio = above[own].mean() / mean
+        values[own] = ratio + (above[own] - ratio * below[own]) / mean
+    runs, lone = kept_cells(runs.assign(value=values)[~np.isnan(values)].reset_index(drop=True))
+    return runs, joined(f"{dropped} cells left out: penalty not above 0" if dropped else "", lone)

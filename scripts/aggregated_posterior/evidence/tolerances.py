@@ -40,7 +40,7 @@ RELATIVE = 1e-6
 ABSOLUTE = 1e-9
 # The probability that an honest rerun of other weights fails in a table.
 ALARM = 1e-3
-# A tenth of the smallest threshold of a claim (0.05): nats, kurtosis, shares, and codes in units of the prior's
+# A tenth of the thresholds of C1-C3 (0.05): nats, kurtosis, shares, and codes in units of the prior's
 # standard deviation all have a natural scale of 1. A collapsed model's 10⁻⁵ nat is none.
 NEGLIGIBLE = 0.005
 

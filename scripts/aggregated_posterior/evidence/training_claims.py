@@ -10,7 +10,7 @@ import pandas as pd
 from .limits import LEVEL, Limits, largest_of_cells, mean_over_cells
 from .runs import Evidence, by_cell, cell_summary, joined, kept_cells, largest_cell, no_runs, per_run, range_over_cells
 from .tables import CELL, RUN, variant, with_training
-from .verdicts import Verdict, all_hold, decide, number, part
+from .verdicts import Verdict, all_hold, at_most, decide, number, part
 
 CUSTOMARY = "customary"
 # A cell, and a run, without the variant of training: what two variants are compared and paired by.
@@ -54,8 +54,8 @@ def agrees(evidence: Evidence, claim: str, what: str, residual: Callable, data_e
         held_out = Limits(high.estimate, low.low, high.high)
         parts.append(part(f"{what}, held-out rows", held_out, evidence.option(claim, "held_out"), above=False))
     verdict = all_hold(row["verdict"] for row in parts)
-    size = f"at most {number(seen.estimate)} on training rows ({largest_cell(runs)})"
-    size += f", {number(held_out.estimate)} on held-out rows" if held_out else ""
+    size = f"{at_most(seen)} on training rows (mean {number(seen.estimate)} in {largest_cell(runs)})"
+    size += f", {at_most(held_out)} on held-out rows (mean {number(held_out.estimate)})" if held_out else ""
     note = ""
     unseen = len(train[RUN].drop_duplicates()) - len(test[RUN].drop_duplicates())
     if unseen:

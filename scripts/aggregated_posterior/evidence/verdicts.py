@@ -79,6 +79,16 @@ def number(value: float | None) -> str:
     return "–" if value is None or not np.isfinite(value) else f"{value:.3g}"
 
 
+def at_most(limits: Limits) -> str:
+    """An upper limit in words; the estimate where runs are too few for a limit."""
+    return f"at most {number(limits.high)}" if np.isfinite(limits.high) else number(limits.estimate)
+
+
+def at_least(limits: Limits) -> str:
+    """A lower limit in words, likewise."""
+    return f"at least {number(limits.low)}" if np.isfinite(limits.low) else number(limits.estimate)
+
+
 def verdict_table(verdicts: Sequence[Verdict]) -> pd.DataFrame:
     """The verdicts as a table of text for people."""
     rows = [

@@ -15,7 +15,7 @@ from ..evidence.tables import KEYS
 from ..text import for_rest
 from .divergence import certified
 from .rows import chosen_rows, image_rows, latent_groups, model_groups, of_weight, one_seed, tidy, weights_of
-from .samplers import FACTORS, factor_shares, shown_cells
+from .samplers import FACTORS, factor_shares, mean_and_range, share_of, shown_cells
 from .style import complete_style, weight_label
 from .training import is_customary
 
@@ -68,8 +68,8 @@ def kurtosis_by_kl_weight(tables: Mapping[str, pd.DataFrame], settings: Mapping[
     outside = (active["kurtosis_low"] > 3 + margin) | (active["kurtosis_high"] < 3 - margin)
     text = (
         f"In {_runs(active)}, {outside.sum()} of {len(active)} active dimensions have their interval outside "
-        f"3 ± {margin:g} ({settings['split']} split); kurtosis runs from {_range(active['kurtosis'])}, "
-        f"with medians {_by_weight(active, 'kurtosis')}."
+        f"3 ± {margin:g} ({settings['split']} split); kurtosis runs from {_range(active['kurtosis'])}; the median of "
+        f"\\|kurtosis − 3\\| is {_by_weight(active.assign(distance=(active['kurtosis'] - 3).abs()), 'distance')}."
     ) + _inactive_models(tables["moments"], settings)
     controls = tables.get("controls")
     if controls is not None and len(controls):
@@ -210,14 +210,14 @@ def sampler_split(tables: Mapping[str, pd.DataFrame], settings: Mapping[str, Any
 def penalty_shares(tables: Mapping[str, pd.DataFrame], settings: Mapping[str, Any]) -> str:
     """Give each factor's share of the removable penalty, by data set and architecture."""
     shares = tidy(factor_shares(image_rows(tables["samplers"], variants=True)))
-    shares = shares[shares["removable"] > 0] if len(shares) else shares
-    if shares.empty:
-        return NOTHING.format("no ladder with all corners was scored")
     parts = []
     for label, group in model_groups(shares):
-        means = group[list(FACTORS)].div(group["removable"], axis="index").mean()
-        words = ", ".join(f"{text} {means[factor]:.0%}" for factor, (text, _) in FACTORS.items())
-        parts.append(f"{for_rest(label)}: {words} ({_runs(group)})")
+        runs = {factor: share_of(factor, group) for factor in FACTORS}
+        if len(runs["scale"]):
+            words = ", ".join(f"{text} {mean_and_range(runs[factor])[0]:.0%}" for factor, (text, _) in FACTORS.items())
+            parts.append(f"{for_rest(label)}: {words} ({_runs(runs['scale'])})")
+    if not parts:
+        return NOTHING.format("no ladder with all corners was scored, or nothing can be removed")
     return f"Shares of what a sampler could remove of the raw prior's Fréchet distance — {'; '.join(parts)}."
 
 

@@ -13,7 +13,9 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import PercentFormatter
 
-from ..evidence.shares import WITH_SCALE, mean_over_judges, removable, shapley
+from ..evidence.limits import mean_over_cells
+from ..evidence.runs import by_cell, cell_summary
+from ..evidence.shares import WITH_SCALE, mean_over_judges, ratio_by_run, removable, shapley
 from ..evidence.tables import RUN, is_variant
 from .rows import image_rows, is_control, latent_groups, model_groups, of_weight, one_seed, tidy, weights_of
 from .style import GREY, bottom_legend, drawing, empty_figure, new_panels, weight_label
@@ -57,6 +59,23 @@ def factor_shares(samplers: pd.DataFrame) -> pd.DataFrame:
     distances = mean_over_judges(samplers, "frechet")
     values = shapley(distances, WITH_SCALE).assign(removable=removable(distances, WITH_SCALE))
     return values.reset_index()
+
+
+def share_of(factor: str, shares: pd.DataFrame) -> pd.DataFrame:
+    """A factor's share of the removable penalty, a row per run (`RUN`, `value`), as in claim C6s; see `ratio_by_run`.
+
+    Args:
+        factor: A name of `FACTORS`.
+        shares: Rows of `factor_shares`.
+    """
+    indexed = shares.set_index(RUN)
+    return ratio_by_run(indexed[factor], indexed["removable"])[0]
+
+
+def mean_and_range(runs: pd.DataFrame) -> tuple[float, float, float]:
+    """The mean over cells of `share_of`'s rows, and the smallest and the largest cell."""
+    cells = [cell["mean"] for cell in cell_summary(runs)]
+    return mean_over_cells(by_cell(runs)).estimate, min(cells), max(cells)
 
 
 def _split_panel(axis: Axes, rows: pd.DataFrame, weights: list[float]) -> None:
@@ -111,27 +130,25 @@ def sampler_split(samplers: pd.DataFrame, style: Mapping[str, Any] | None = None
 def penalty_shares(samplers: pd.DataFrame, style: Mapping[str, Any] | None = None) -> Figure:
     """Draw the shares of scale, shape and dependence in the removable penalty, a bar per data set and architecture.
 
-    A share is the mean over runs of a factor's Shapley value over R = F(raw prior) − F(Q_train). Cells in which nothing
-    can be removed (R ≤ 0) have no shares. Rows: the data sets, architectures and variants of training; in brackets the
-    smallest and the largest cell.
+    A cell's share is a factor's Shapley value over R = F(raw prior) − F(Q_train), a ratio of means over its runs; the
+    bar is the mean over cells, in brackets the smallest and the largest. Cells whose R is not above 0 by its limit have
+    no share. Rows: the data sets, architectures and variants of training.
     """
     with drawing(style) as settings:
         shares = tidy(factor_shares(image_rows(samplers, variants=True)))
-        shares = shares[shares["removable"] > 0]
-        groups = model_groups(shares)
+        groups = [(label, group) for label, group in model_groups(shares) if len(share_of("scale", group))]
         if not groups:
             return empty_figure(settings, "no ladder with all corners was scored")
         figure, (axis,) = new_panels(1, settings, height=0.42 * len(groups) + 0.5, max_columns=1, extra=0.35)
         figure.set_size_inches(float(settings["width"]), figure.get_size_inches()[1])
         for position, (_, group) in enumerate(groups):
-            parts = group[list(FACTORS)].div(group["removable"], axis="index")
-            means, cells = parts.mean(), parts.groupby([group["latent_dim"], group["kl_weight"]]).mean()
             start = 0.0
             for factor, (_, colour) in FACTORS.items():
-                width = max(float(means[factor]), 0.0)
+                mean, least, most = mean_and_range(share_of(factor, group))
+                width = max(mean, 0.0)
                 axis.barh(position, width, left=start, height=0.55, color=colour, lw=0)
                 if width > 0.06:
-                    text = f"{means[factor]:.0%}\n({cells[factor].min():.0%} to {cells[factor].max():.0%})"
+                    text = f"{mean:.0%}\n({least:.0%} to {most:.0%})"
                     dark = factor != "shape"
                     axis.text(
                         start + width / 2, position, text, ha="center", va="center", linespacing=1.0,

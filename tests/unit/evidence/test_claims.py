@@ -202,6 +202,25 @@ def test_both_shapley_orders_count():
     assert found.details["frechet"]["orders"] == pytest.approx({"shape first": 0.2, "shape last": 0.6})
 
 
+def test_what_removes_the_penalty_is_told_of_held_out_images_and_of_every_mixture():
+    """(21 − 16) / 20 by Q of held-out images; (21 − 12) / 10 and (21 − 15) / 10 of the removable by the mixtures."""
+    found = judge(samplers=samplers({"q_heldout": 16.0, "gmm_10": 15.0}))["C6"]
+    frechet, kid = found.size.split("; ")
+    assert frechet.startswith("50% of the prior's Fréchet penalty over the floor is removable (3 cells")
+    for size in (frechet, kid):
+        assert size.endswith(", 25% by Q of held-out images, and of that gmm_10 removes 60%, gmm_100 removes 90%")
+
+
+def test_a_limit_is_told_as_one_and_a_single_run_has_none():
+    seeds = pd.concat([moments(second=1.01 + 0.001 * (s - 12), models=runs(seeds=(s,))) for s in (10, 11, 12, 13, 14)])
+    found = judge(moments=seeds)["C2"]
+    assert found.size.startswith(f"at most {found.high:.3g} on training rows (mean 0.01 in mnist dense")
+    single = judge(moments=moments(second=1.01, models=runs(seeds=(12,))))["C2"]
+    assert single.size.startswith("0.01 on training rows")
+    bound = judge()["C5"]
+    assert bound.size.startswith(f"at least {bound.low:.3g} nat in some cell (mean of the certified bounds ")
+
+
 def test_customary_training_has_shares_of_its_own():
     customary = samplers({"prior_raw": 81.0, "marginals_raw": 79.0, "dependence_raw": 73.0, "q_train_raw": 71.0},
                          architecture="dense_customary")  # fmt: skip

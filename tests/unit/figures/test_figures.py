@@ -428,6 +428,33 @@ def test_factors_add_up_to_what_can_be_removed() -> None:
     assert figures_samplers.factor_shares(few).empty
 
 
+def test_shares_of_the_figure_are_those_of_the_claim() -> None:
+    """Runs whose removable penalty is small do not count as much as others, and a cell without one has no share."""
+    removed = {"scale": 5.0, "shape": 2.0, "dependence": 20.0}
+    rows = [
+        {
+            **{"dataset": "d", "architecture": "dense", "likelihood": "bernoulli", "latent_dim": 2},
+            **{"kl_weight": weight, "seed": seed, "judge": 0, "sampler": rung},
+            "frechet": 100.0
+            - size * (10 + seed) * sum(removed[factor] for factor in right)
+            + seed * ("scale" in right),
+        }
+        for weight, size in ((1.0, 1.0), (4.0, 0.0))
+        for seed in range(4)
+        for right, rung in figures_samplers.WITH_SCALE.items()
+    ]
+    table = pd.DataFrame(rows)
+    shares = figures_samplers.factor_shares(table)
+    runs = figures_samplers.share_of("dependence", shares)
+    assert set(runs["kl_weight"]) == {1.0}
+    # A run removes 27 (10 + seed), less the seed that its scale adds.
+    expected = 20 * 46 / (27 * 46 - 6)
+    assert figures_samplers.mean_and_range(runs) == pytest.approx((expected,) * 3)
+    assert f"dependence {expected:.0%} (4 models" in figures_findings.describe(
+        "penalty_shares", {"samplers": table}, None
+    )
+
+
 def test_distances_from_three_keep_their_intervals() -> None:
     rows = pd.DataFrame({"kurtosis": [2.5, 3.05, 4], "kurtosis_low": [2.3, 2.9, 3.5], "kurtosis_high": [2.7, 3.2, 4.5]})
     shown = figures_kurtosis.distance_from_normal(rows)
