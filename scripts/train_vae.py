@@ -18,7 +18,7 @@ from aggregated_posterior.pipeline.scripting import script_log
 from aggregated_posterior.storage import read_arrays, write_table
 
 
-def train_vae(data: str, vae: str, history: str, settings: dict, device: str) -> None:
+def train_vae(data: str, vae: str, history: str, settings: dict, device: str, code: str) -> None:
     """Train on the training images of `data`; an interrupted training goes on from the checkpoint beside `vae`."""
     prepare_process(device)
     arrays, metadata = read_arrays(data, ["images_train"])
@@ -30,6 +30,7 @@ def train_vae(data: str, vae: str, history: str, settings: dict, device: str) ->
         TrainingSettings(**settings),
         device=device,
         checkpoint=checkpoint,
+        code=code,
         on_epoch=lambda row: progress(
             row["epoch"], settings["epochs"], f"reconstruction {row['reconstruction']:.1f}, kl {row['kl']:.1f} nats"
         ),
@@ -52,4 +53,5 @@ if __name__ == "__main__":
             history=snakemake.output.history,
             settings=snakemake.params.settings,
             device=snakemake.params.device,
+            code=snakemake.params.code,
         )

@@ -328,7 +328,7 @@ def test_together_beside_one_by_one(benchmark, images, sgemm):
 PROCESSES = {
     "ours": """
 from train_vae import train_vae
-train_vae({data!r}, {folder!r} + "/vae.safetensors", {folder!r} + "/history.csv", {settings!r}, "cpu")
+train_vae({data!r}, {folder!r} + "/vae.safetensors", {folder!r} + "/history.csv", {settings!r}, "cpu", "code")
 """,
     "imports": "import train_vae",
 }

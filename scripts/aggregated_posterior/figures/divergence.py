@@ -12,32 +12,16 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 
+from ..evidence.distance_claims import certified_bound
 from .rows import chosen_rows, image_rows, latent_groups, of_weight, spread_out, weights_of
 from .style import GREY, bottom_legend, drawing, empty_figure, kl_colour, new_panels, weight_axis
-
-# One standard error either side is 68 %; 1.96 of them make the 95 % of every other interval here.
-_INTERVAL = 1.96
-
-
-def certified(rows: pd.DataFrame) -> pd.DataFrame:
-    """The better of the two certified lower bounds of each run, and its standard error: columns bound, se."""
-    bounds = rows[["certified_gaussian", "certified_gmm"]].astype(float)
-    errors = rows[["certified_gaussian_se", "certified_gmm_se"]].astype(float)
-    better = (bounds["certified_gmm"] >= bounds["certified_gaussian"].fillna(-np.inf)).to_numpy()
-    return pd.DataFrame(
-        {
-            "bound": np.where(better, bounds["certified_gmm"], bounds["certified_gaussian"]),
-            "se": np.where(better, errors["certified_gmm_se"], errors["certified_gaussian_se"]),
-        },
-        index=rows.index,
-    )
 
 
 def _divergence_panel(axis: Axes, rows: pd.DataFrame, weights: list[float], settings: Mapping[str, Any]) -> None:
     """Draw each run's bracket (filled where identified, else an outline), its certified bound, its marginals' part."""
     offsets = spread_out(rows["seed"], 0.6)
     width = 0.5 if len(offsets) == 1 else 0.48 / (len(offsets) - 1)
-    bounds = certified(rows)
+    bounds = certified_bound(rows)
     for position, weight in enumerate(weights):
         colour = kl_colour(weight, settings)
         for place, run in of_weight(rows, weight).iterrows():
@@ -54,12 +38,8 @@ def _divergence_panel(axis: Axes, rows: pd.DataFrame, weights: list[float], sett
                         edgecolor=colour, alpha=0.55 if known else 1.0, lw=0.7, zorder=2,
                     )
                 )  # fmt: skip
-            bound, error = bounds.loc[place]
-            if pd.notna(bound):
-                bar = [[min(_INTERVAL * error, max(bound, 0.0))], [_INTERVAL * error]] if pd.notna(error) else None
-                axis.errorbar(
-                    x, max(bound, 0.0), yerr=bar, fmt="^", ms=3.2, mew=0, color="black", elinewidth=0.7, zorder=4
-                )
+            if pd.notna(bounds[place]):
+                axis.plot(x, max(bounds[place], 0.0), "^", ms=3.2, mew=0, color="black", zorder=4)
             axis.plot(x, run["dimension_wise_kl"], "_", ms=5, mew=1.2, color="#D55E00", zorder=5)
     axis.axhline(settings["divergence_threshold"], color="black", lw=0.8, ls="--", zorder=1)
     weight_axis(axis, weights)

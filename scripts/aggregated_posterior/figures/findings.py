@@ -11,9 +11,9 @@ from typing import Any
 
 import pandas as pd
 
+from ..evidence.distance_claims import certified_bound
 from ..evidence.tables import KEYS
 from ..text import for_rest
-from .divergence import certified
 from .rows import chosen_rows, image_rows, latent_groups, model_groups, of_weight, one_seed, tidy, weights_of
 from .samplers import FACTORS, factor_shares, mean_and_range, share_of, shown_cells
 from .style import complete_style, weight_label
@@ -182,14 +182,14 @@ def divergence(tables: Mapping[str, pd.DataFrame], settings: Mapping[str, Any]) 
     rows = chosen_rows(image_rows(tables["divergence"]), settings)
     if rows.empty:
         return NOTHING.format("no model in this experiment")
-    rows = rows.assign(bound=certified(rows)["bound"])
+    rows = rows.assign(bound=certified_bound(rows))
     bound, threshold = rows["bound"].dropna(), settings["divergence_threshold"]
     if bound.empty:
         part = _range(rows["dimension_wise_kl"])
         return f"Without held-out posteriors nothing is certified; the marginals alone account for {part} nats."
     return (
         f"In {_runs(rows)} ({settings['form']} form), {(bound >= threshold).sum()} of {len(rows)} certified "
-        f"lower bounds reach {threshold:g} nat; they run from {_range(bound)} nats, with medians "
+        f"lower bounds, less their errors, reach {threshold:g} nat; they run from {_range(bound)} nats, with medians "
         f"{_by_weight(rows, 'bound')}. {rows['identified'].sum()} brackets are narrower than 1 nat. "
         f"The marginals' part is {_range(rows['dimension_wise_kl'])} nats."
     )

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from .. import numerics
 from ..storage import DataError, read_arrays, write_arrays
 from ..streams import seed_sequence
 from .graphs import on_device
@@ -242,6 +243,7 @@ def train(
     settings: TrainingSettings,
     device: str = "cpu",
     checkpoint: Path | None = None,
+    code: str = "",
     checkpoint_seconds: float = 300.0,
     on_epoch: Callable[[dict[str, float]], Any] = lambda row: None,
 ) -> tuple[VAE, list[dict[str, float]]]:
@@ -252,8 +254,10 @@ def train(
         maximum: The value that becomes pixel value 1.
         settings: What to train.
         device: Where to train, `cpu` or `cuda`.
-        checkpoint: File that holds the state of an unfinished training. Where it exists and was written under the same
-            settings, training goes on from there and ends in the same bytes as if it had never stopped.
+        checkpoint: File that holds the state of an unfinished training. Where it exists and was written by the same
+            computation (settings, images, device, numerics and code), training goes on from there and ends in the same
+            bytes as if it had never stopped; one of another computation is not taken up.
+        code: What names the code that trains, a digest; see `checkpoint`.
         checkpoint_seconds: Time between two checkpoints.
         on_epoch: Called with every row of the history as it is made.
 
@@ -273,7 +277,11 @@ def train(
     steps = settings.epochs * steps_per_epoch
     history: list[dict[str, float]] = []
     untrained_loss = math.inf
-    state = _Checkpoint(checkpoint, settings, data, optimiser, order_generator, noise_generator)
+    made_by = {
+        **{"settings": asdict(settings), "maximum": float(maximum), "code": code},
+        **{"images": f"{zlib.crc32(data.cpu().numpy()):08x}", "device": device, "numerics": numerics.describe()},
+    }
+    state = _Checkpoint(checkpoint, made_by, optimiser, order_generator, noise_generator)
     if checkpoint is not None and checkpoint.exists():
         history, untrained_loss = state.load()
         for row in history:
@@ -316,16 +324,11 @@ class _Checkpoint:
     """The file that holds everything an unfinished training needs to go on as if it had never stopped."""
 
     path: Path | None
-    settings: TrainingSettings
-    data: Tensor
+    # What the state belongs to: that of another computation must never be taken up.
+    made_by: dict[str, Any]
     optimiser: Adam
     order: torch.Generator
     noise: torch.Generator
-
-    def _identity(self) -> dict[str, Any]:
-        # A checkpoint of other settings or other images must never be taken up.
-        images = f"{zlib.crc32(self.data.cpu().numpy()):08x}"
-        return {"settings": asdict(self.settings), "images": images}
 
     def save(self, history: list[dict[str, float]], untrained_loss: float) -> None:
         arrays = {
@@ -334,12 +337,12 @@ class _Checkpoint:
             "generator.noise": self.noise.get_state().numpy(),
         }
         progress = {"history": history, "untrained_loss": untrained_loss}
-        write_arrays(self.path, arrays, {**self._identity(), **progress})
+        write_arrays(self.path, arrays, {"made_by": self.made_by, **progress})
 
     def load(self) -> tuple[list[dict[str, float]], float]:
         """Take up the stored state; return its history, empty if the file belongs to another training."""
         arrays, metadata = read_arrays(self.path)
-        if any(metadata.get(key) != value for key, value in self._identity().items()):
+        if metadata.get("made_by") != self.made_by:
             return [], math.inf
         self.optimiser.restore(arrays)
         self.order.set_state(torch.from_numpy(arrays["generator.order"]))

@@ -116,7 +116,7 @@ def test_a_model_says_which_card_made_it(images, prepared, tmp_path):
     place = tmp_path / "models/digits/dense/latent_3/kl_1/seed_0"
     vae, history = place / "vae.safetensors", place / "history.csv"
     script = importlib.import_module("train_vae")
-    script.train_vae(str(data), str(vae), str(history), dataclasses.asdict(SETTINGS), "cuda")
+    script.train_vae(str(data), str(vae), str(history), dataclasses.asdict(SETTINGS), "cuda", "code")
     run = load_vae(vae)[1]["run"]
     assert (run["device"], run["card"]) == ("cuda", torch.cuda.get_device_name())
 

@@ -1,11 +1,13 @@
 """Training: seeded, resumable to the same bytes, and loud when it goes wrong."""
 
+import contextlib
 import dataclasses
 
 import numpy as np
 import pytest
 import torch
 
+from aggregated_posterior.model import training
 from aggregated_posterior.model.encoding import encode, losses
 from aggregated_posterior.model.regauging import ADAM
 from aggregated_posterior.model.training import TrainingSettings, cosine_learning_rate, train
@@ -94,6 +96,28 @@ def test_a_checkpoint_of_other_images_is_not_taken_up(images, tmp_path):
     expected, _ = train(images, 16, SETTINGS)
     got, _ = train(images, 16, SETTINGS, checkpoint=checkpoint, checkpoint_seconds=1e9)
     np.testing.assert_array_equal(weights(expected)["head_mean.weight"], weights(got)["head_mean.weight"])
+
+
+@pytest.mark.parametrize("change", [{}, {"code": "of yesterday"}, {"maximum": 17}, {"numerics": "native"}])
+def test_a_checkpoint_of_another_computation_is_not_taken_up(images, tmp_path, monkeypatch, change):
+    checkpoint = tmp_path / "checkpoint.safetensors"
+    now = {"maximum": 16, "code": "of today"}
+    with monkeypatch.context() as patch:
+        if "numerics" in change:
+            patch.delenv("MKL_CBWR")
+        then = {name: change.get(name, value) for name, value in now.items()}
+        train(images, settings=SETTINGS, checkpoint=checkpoint, checkpoint_seconds=0, **then)
+
+    class Started(Exception):
+        pass
+
+    def start(*arguments):
+        raise Started
+
+    # The checkpoint holds the last epoch, so that who takes it up has nothing left to compute.
+    monkeypatch.setattr(training, "objective", start)
+    with pytest.raises(Started) if change else contextlib.nullcontext():
+        train(images, settings=SETTINGS, checkpoint=checkpoint, **now)
 
 
 def test_divergence_names_the_epoch_and_the_settings():
