@@ -13,13 +13,12 @@ def compute_statistics(
     marginals: str,
     curves: str,
     divergence: str,
-    active_threshold: float = 0.05,
-    confidence: float = 0.95,
-    draws: int = 1_000_000,
-    points: int = 2000,
-    gmm_components: int = 10,
-    fit_points: int = 20_000,
-    seed: int = 0,
+    active_threshold: float,
+    draws: int,
+    points: int,
+    gmm_components: int,
+    fit_points: int,
+    seed: int,
 ) -> None:
     """Write four files from one portrait of Q(z).
 
@@ -29,7 +28,7 @@ def compute_statistics(
         marginals: Table to write, distances to N(0, 1) per split, form and dimension.
         curves: Table to write, curves of the most and the least normal active dimension.
         divergence: JSON to write, one entry for each form; see `Portrait.joint`.
-        confidence, draws: See `moments_table`.
+        draws: See `moments_table`.
         active_threshold, points, gmm_components, fit_points, seed: See `Portrait`.
     """
     portrait = Portrait(
@@ -40,7 +39,7 @@ def compute_statistics(
         fit_points=fit_points,
         seed=seed,
     )
-    write_table(moments, moments_table(portrait, confidence, draws))
+    write_table(moments, moments_table(portrait, draws))
     write_table(marginals, marginals_table(portrait))
     write_table(curves, extreme_marginal_curves(portrait))
     write_json(divergence, portrait.joint)

@@ -14,8 +14,6 @@ def prepare_dataset(
     dataset: str,
     entry: Mapping[str, Any],
     seed: int,
-    train_limit: int | None = None,
-    test_limit: int | None = None,
 ) -> None:
     """Write the data file of one data set.
 
@@ -25,10 +23,8 @@ def prepare_dataset(
         dataset: The data set's name.
         entry: Its entry in the registry.
         seed: Seed of the split or of the synthetic data.
-        train_limit: Keep only the first so many training observations.
-        test_limit: Keep only the first so many test observations.
     """
-    loaded = load_dataset(dataset, entry, raw, seed).limited(train_limit, test_limit)
+    loaded = load_dataset(dataset, entry, raw, seed)
     write_arrays(data, loaded.arrays(), loaded.metadata)
 
 

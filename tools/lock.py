@@ -5,11 +5,16 @@ get into the lock, and that conda's environment names exactly what pip's lock na
 """
 
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "scripts"))
+
+from aggregated_posterior.storage import atomic_path, write_text  # noqa: E402
+
 COMPILE = [
     sys.executable,
     *("-m", "piptools", "compile", "--quiet", "--strip-extras", "--no-header", "--allow-unsafe"),
@@ -26,18 +31,22 @@ def pins(path: Path) -> list[str]:
 def lock(output: str, *options: str) -> None:
     """Resolve one set of extras into a lock file."""
     path = ROOT / output
-    subprocess.run([*COMPILE, *options, "--output-file", output, "pyproject.toml"], cwd=ROOT, check=True)
-    lines = [re.sub(r"\+[a-z0-9.]+$", "", line) for line in pins(path)]
-    lines = [line for line in lines if not line.startswith(("pip==", "setuptools==", "aggregated-posterior"))]
-    path.write_text(HEADER + "\n".join(sorted(lines, key=str.lower)) + "\n")
+    with atomic_path(path) as beside:
+        # pip-tools keeps what is pinned there.
+        shutil.copyfile(path, beside)
+        subprocess.run([*COMPILE, *options, "--output-file", str(beside), "pyproject.toml"], cwd=ROOT, check=True)
+        lines = [re.sub(r"\+[a-z0-9.]+$", "", line) for line in pins(beside)]
+        lines = [line for line in lines if not line.startswith(("pip==", "setuptools==", "aggregated-posterior"))]
+        beside.write_text(HEADER + "\n".join(sorted(lines, key=str.lower)) + "\n", encoding="utf-8")
 
 
 def write_environment() -> None:
     """conda brings Python, pip brings the rest: the same pins whichever way the environment is made."""
     packages = "\n".join(f"      - {line}" for line in pins(ROOT / "requirements.txt"))
-    (ROOT / "environment.yml").write_text(
+    write_text(
+        ROOT / "environment.yml",
         f"{HEADER}name: aggregated-posterior\nchannels:\n  - conda-forge\n  - nodefaults\ndependencies:\n"
-        f"  - python=3.11\n  - pip\n  - pip:\n{packages}\n"
+        f"  - python=3.11\n  - pip\n  - pip:\n{packages}\n",
     )
 
 

@@ -14,6 +14,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -180,10 +181,6 @@ def publish(config: str | Path, note: str = "", without: Sequence[str] = (), roo
         # What is made from the run afterwards is no part of it.
         if path.is_file() and path.name not in {"verification.md", "report.html", "report.zip"}
     }
-    shutil.rmtree(folder, ignore_errors=True)
-    for name in names:
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(results / name, folder / name)
     manifest = {
         "experiment": experiment,
         "note": note,
@@ -205,7 +202,17 @@ def publish(config: str | Path, note: str = "", without: Sequence[str] = (), roo
             name: reason for name, reason in {**LEFT_OUT, **dict.fromkeys(without, FOR_ITS_SIZE)}.items() if name in run
         },
     }
-    write_json(folder / MANIFEST, manifest)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    # Made beside the published folder and renamed when it is whole, so that an interruption leaves what was there.
+    with tempfile.TemporaryDirectory(prefix=".publish-", dir=folder.parent) as beside:
+        made = Path(beside) / "new"
+        for name in names:
+            (made / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(results / name, made / name)
+        write_json(made / MANIFEST, manifest)
+        if folder.exists():
+            folder.rename(Path(beside) / "old")
+        made.rename(folder)
     return folder
 
 

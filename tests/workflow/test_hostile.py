@@ -9,7 +9,10 @@ THEIRS = {"name": "theirs", "file": "x.npz", "latent_dim": 2}
 CASES = {
     "a typing error": ({"trainig": {}}, "unknown key trainig; did you mean training?"),
     "a value": ({"training": {"epochs": 0}}, "training.epochs: 0 is less than 1"),
-    "not a number": ({"statistics": {"confidence": float("nan")}}, "statistics.confidence: nan is no number"),
+    "not a number": (
+        {"statistics": {"draws": float("nan")}},
+        "statistics.draws: nan is no number",
+    ),
     "a data set": ({"sweeps": [{**SWEEP, "datasets": ["minst"]}]}, "sweeps: data set 'minst' is unknown"),
     "a script": (
         {"external_posteriors": [{**THEIRS, "likelihood": "a\n\n.. raw:: html\n\n   <script>alert(1)</script>\n"}]},

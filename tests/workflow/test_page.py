@@ -105,6 +105,14 @@ def test_the_sliders_and_the_switch_change_the_pictures(browser):
     assert browser.find_element("id", "split").get_attribute("outerHTML") != second[1]
 
 
+@pytest.mark.parametrize(("spelt", "number"), [("1", 1), ("1.0", 1), ("0.50", 0.5), ("1e-05", 1e-5)])
+def test_a_cell_is_found_however_the_configuration_spells_its_kl_weight(browser, spelt, number):
+    cell = {"dataset": "digits", "architecture": "dense", "latent_dim": 2}
+    pair = [{**cell, "kl_weight": spelt}, {**cell, "kl_weight": number}]
+    assert browser.execute_script("return same(...arguments[0])", pair)
+    assert not browser.execute_script("return same(...arguments[0])", [pair[0], {**pair[1], "latent_dim": 4}])
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [390, 1200])
 def test_it_fits_a_phone_and_can_be_read_by_everyone(browser, width, scheme):

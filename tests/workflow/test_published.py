@@ -14,6 +14,10 @@ from .conftest import ROOT, TINY
 VERIFY = ("--cores", "1", "--configfile", TINY, "--rerun-triggers", "mtime", "--", "verify")
 
 
+def stop(*_):
+    raise KeyboardInterrupt
+
+
 @pytest.fixture
 def tool():
     specification = importlib.util.spec_from_file_location("publish", ROOT / "tools/publish.py")
@@ -82,6 +86,31 @@ def test_a_published_run_agrees_with_itself_until_a_number_is_changed(clone, too
     assert done.returncode != 0
     assert "| kurtosis | 3.5 |" in page.read_text()
     assert "| kurtosis | 3.5 |" in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("removed", "rule"),
+    [("explorer.json", "collect_explorer"), ("models/digits/dense/latent_2/kl_1/seed_0/vae.safetensors", "train_vae")],
+)
+def test_verify_makes_what_the_manifest_names_and_the_run_lacks(clone, tool, removed, rule):
+    project = clone()
+    tool.publish(project.folder / TINY, root=project.folder)
+    (project.folder / "results/tiny" / removed).unlink()
+    assert project.plan("--", "verify")[rule] == 1
+
+
+def test_an_interruption_leaves_what_was_published(clone, tool, monkeypatch):
+    project = clone()
+    folder = tool.publish(project.folder / TINY, root=project.folder)
+    before = folder_bytes(folder.parent)
+    monkeypatch.setattr(tool, "write_json", stop)
+    with pytest.raises(KeyboardInterrupt):
+        tool.publish(project.folder / TINY, note="again", root=project.folder)
+    assert folder_bytes(folder.parent) == before
+
+
+def folder_bytes(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def test_an_unfinished_run_is_not_published(fresh, tool):

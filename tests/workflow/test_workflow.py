@@ -50,6 +50,19 @@ def test_a_second_run_plans_nothing(finished):
     assert finished.plan() == {}
 
 
+@pytest.mark.parametrize(
+    ("removed", "rule"),
+    [
+        ("explorer.json", "collect_explorer"),
+        ("models/digits/dense/latent_2/kl_1/seed_0/losses.csv", "encode_posteriors"),
+    ],
+)
+def test_a_removed_file_that_no_other_step_waits_for_is_made_again(clone, removed, rule):
+    project = clone()
+    (project.folder / "results/tiny" / removed).unlink()
+    assert project.plan()[rule] == 1
+
+
 def test_both_doors_plan_the_same(fresh):
     plan = fresh.plan()
     assert plan.pop("everything") == 1

@@ -279,7 +279,7 @@ def everything(wildcards):
     Snakemake does not miss a file that was removed from between two that are there.
     """
     of_models = {
-        ("vae.safetensors", "history.csv"): TRAINED,
+        ("vae.safetensors", "history.csv", "losses.csv"): TRAINED,
         ("posteriors.safetensors", "divergence.json"): CELLS,
         ("moments.csv", "marginals.csv", "marginal_curves.csv"): CELLS,
         ("samplers.csv", "sample_plates.safetensors"): JUDGED_CELLS,
@@ -288,6 +288,7 @@ def everything(wildcards):
     wanted = [
         *(f"claims.{suffix}" for suffix in ("json", "md", "html", "rst")),
         "index.html",
+        "explorer.json",
         *(f"tables/{table}.csv" for table in [*COLLECTED, "controls", "judges"]),
         *(f"figures/{name}.rst" for name in DRAWN),
         *(f"data/{dataset}.safetensors" for dataset in unique("dataset", TRAINED)),

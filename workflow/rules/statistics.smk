@@ -26,7 +26,6 @@ rule compute_statistics:
         **keyed("compute_statistics"),
         settings={
             "active_threshold": STATISTICS["active_threshold"],
-            "confidence": STATISTICS["confidence"],
             "draws": STATISTICS["draws"],
             "points": STATISTICS["divergence_points"],
             "gmm_components": STATISTICS["divergence_components"],

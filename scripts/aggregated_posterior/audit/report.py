@@ -39,21 +39,16 @@ CAPTIONS = {
 }  # fmt: skip
 
 
-def tables(audit: Audit, limit: int | None = SHOWN) -> list[tuple[str, list[str], list[list[str]]]]:
-    """The tables to show: (caption, headings, cells as text); `limit` rows at most, largest mean KL first to stay."""
-    dimensions = audit.dimensions
-    splits = ["train"] if limit is not None else list(dimensions["split"].unique())
-    shown = []
-    for split in splits:
-        rows = dimensions[dimensions["split"] == split]
-        of_split = "" if len(splits) == 1 else f" ({split})"
-        far, more = _most(rows, limit)
-        shown.append((CAPTIONS["far"] + of_split + more, *_cells(far, HOW_FAR | _label_columns(rows))))
-        active, more = _most(rows[rows["active"]], limit)
-        limits = zip(active["kurtosis_low"], active["kurtosis_high"], strict=True)
-        interval = [UNKNOWN if np.isnan(a + b) else f"{a:.2f}–{b:.2f}" for a, b in limits]
-        if len(active):
-            shown.append((CAPTIONS["why"] + of_split + more, *_cells(active.assign(interval=interval), WHY)))
+def tables(audit: Audit) -> list[tuple[str, list[str], list[list[str]]]]:
+    """The tables to show, of train rows: (caption, headings, cells as text); `SHOWN` dimensions at most in each."""
+    rows = audit.dimensions[audit.dimensions["split"] == "train"]
+    far, more = _most(rows)
+    shown = [(CAPTIONS["far"] + more, *_cells(far, HOW_FAR | _label_columns(rows)))]
+    active, more = _most(rows[rows["active"]])
+    limits = zip(active["kurtosis_low"], active["kurtosis_high"], strict=True)
+    interval = [UNKNOWN if np.isnan(a + b) else f"{a:.2f}–{b:.2f}" for a, b in limits]
+    if len(active):
+        shown.append((CAPTIONS["why"] + more, *_cells(active.assign(interval=interval), WHY)))
     parts = [
         [row["part"], *(_nats(row[name]) for name in ("nats", "low", "high")), _known(row)]
         for row in audit.mismatch.to_dict("records")
@@ -225,11 +220,12 @@ def _parts(axis: Any, mismatch: pd.DataFrame) -> None:
     axis.set(xlabel="nats (pale: open)", title="KL(Q‖N(0, I))")
 
 
-def _most(rows: pd.DataFrame, limit: int | None) -> tuple[pd.DataFrame, str]:
-    if limit is None or len(rows) <= limit:
+def _most(rows: pd.DataFrame) -> tuple[pd.DataFrame, str]:
+    """The dimensions with the largest mean KL, as many as are shown, and words that say so where there are more."""
+    if len(rows) <= SHOWN:
         return rows, ""
-    kept = rows.nlargest(limit, "kl").sort_values("dimension")
-    return kept, f"; the {limit} with most KL of {len(rows)}, all are in --csv"
+    kept = rows.nlargest(SHOWN, "kl").sort_values("dimension")
+    return kept, f"; the {SHOWN} with most KL of {len(rows)}, all are in --csv"
 
 
 def _cells(rows: pd.DataFrame, columns: dict[str, str]) -> tuple[list[str], list[list[str]]]:

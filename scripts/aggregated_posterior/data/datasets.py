@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -35,21 +35,6 @@ class Dataset:
     labels_train: np.ndarray | None
     labels_test: np.ndarray | None
     metadata: dict[str, Any]
-
-    def limited(self, train_limit: int | None = None, test_limit: int | None = None) -> Dataset:
-        """Keep the first `train_limit` and `test_limit` observations (None: all), which are in no order."""
-        for name, limit in (("train_limit", train_limit), ("test_limit", test_limit)):
-            if limit is not None and limit < 2:
-                raise DataError(
-                    f"{self.metadata['dataset']}: {name} is {limit}, but a split needs 2 observations or more"
-                )
-        return replace(
-            self,
-            images_train=self.images_train[:train_limit],
-            images_test=self.images_test[:test_limit],
-            labels_train=None if self.labels_train is None else self.labels_train[:train_limit],
-            labels_test=None if self.labels_test is None else self.labels_test[:test_limit],
-        )
 
     def arrays(self) -> dict[str, np.ndarray]:
         """The arrays by name, labels only where there are any."""

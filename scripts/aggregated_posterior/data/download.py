@@ -53,23 +53,21 @@ def download_dataset(
     files: Mapping[str, str | None],
     hosts: Sequence[str],
     outputs: Sequence[str | Path],
-    mirror: str | None = None,
     patience: Patience | None = None,
 ) -> None:
     """Fetch every file of a data set that is not there yet.
 
-    Each file is tried at the mirrors (the argument's, then the environment's), then at the hosts in their
-    order, then at all of them again after a pause. It is written beside its final name, checked against its
-    checksum (without one: read as an idx file from end to end), and only then renamed. An interrupted file is
-    begun anew; files that are there and right are kept without touching the network.
+    Each file is tried at the mirror that the environment variable AGGREGATED_POSTERIOR_MIRROR names (a folder, a
+    file:// or an http(s):// address), then at the hosts in their order, then at all of them again after a pause. It is
+    written beside its final name, checked against its checksum (without one: read as an idx file from end to end), and
+    only then renamed. An interrupted file is begun anew; files that are there and right are kept without touching the
+    network.
 
     Args:
         dataset: The data set's name; a mirror may hold the files in a sub-folder of that name.
         files: File name → SHA-256, `algorithm:digits`, or None where no sum has been published.
         hosts: Addresses to which a name is appended.
         outputs: Where the files go; their names are the keys of `files`.
-        mirror: A folder, a file:// or an http(s):// address, tried before the hosts. The environment variable
-            AGGREGATED_POSTERIOR_MIRROR names another one.
         patience: Time and size limits.
 
     Raises:
@@ -79,7 +77,7 @@ def download_dataset(
     unknown = sorted({Path(output).name for output in outputs} ^ set(files))
     if unknown:
         raise DataError(f"{dataset}: the outputs and the registry disagree on the file {unknown[0]}")
-    mirrors = [address for address in (mirror, os.environ.get(MIRROR_VARIABLE)) if address]
+    mirror = os.environ.get(MIRROR_VARIABLE)
     for output in map(Path, outputs):
         if output.exists():
             try:
@@ -87,7 +85,7 @@ def download_dataset(
                 continue
             except _Refusal as refusal:
                 print(for_terminal(f"{output}: {refusal}; it is fetched again"), file=sys.stderr)
-        fetch_file(dataset, output, files[output.name], mirrors, hosts, patience)
+        fetch_file(dataset, output, files[output.name], [mirror] if mirror else [], hosts, patience)
 
 
 def fetch_file(

@@ -236,7 +236,7 @@ def kl_colour(kl_weight: float, settings: Mapping[str, Any]) -> Any:
     return sns.color_palette(settings["palette"], as_cmap=True)(first + (last - first) * position)
 
 
-def kl_handles(weights: Iterable[float], settings: Mapping[str, Any], symbol: str = "β") -> list[Line2D]:
+def kl_handles(weights: Iterable[float], settings: Mapping[str, Any]) -> list[Line2D]:
     """Return legend entries, one per KL weight."""
     return [
         Line2D(
@@ -246,7 +246,7 @@ def kl_handles(weights: Iterable[float], settings: Mapping[str, Any], symbol: st
             ls="",
             ms=5,
             color=kl_colour(w, settings),
-            label=f"{symbol} = {weight_label(w)}",
+            label=f"β = {weight_label(w)}",
         )
         for w in weights
     ]
@@ -255,19 +255,19 @@ def kl_handles(weights: Iterable[float], settings: Mapping[str, Any], symbol: st
 # --- axes ---------------------------------------------------------------------------------------------------
 
 
-def weight_axis(axis: Axes, weights: list[float], label: str = "KL weight β") -> None:
+def weight_axis(axis: Axes, weights: list[float]) -> None:
     """Make x a list of KL weights, equally spaced: weight 0 and an unstated weight have a place too."""
     axis.set_xticks(range(len(weights)), [weight_label(weight) for weight in weights])
     axis.set_xlim(-0.6, max(len(weights) - 0.4, 0.6))
-    axis.set_xlabel(label)
+    axis.set_xlabel("KL weight β")
 
 
-def kurtosis_axis(axis: Axes, values: Iterable[float], *, wide: float = 4.0) -> None:
-    """Make y a kurtosis axis: a line at 3, and a log scale once the largest is `wide` times the smallest."""
+def kurtosis_axis(axis: Axes, values: Iterable[float]) -> None:
+    """Make y a kurtosis axis: a line at 3, and a log scale once the largest is more than 4 times the smallest."""
     values = np.asarray([v for v in values if np.isfinite(v) and v > 0], dtype=float)
     low, high = (min(values.min(), 3.0), max(values.max(), 3.0)) if values.size else (2.5, 3.5)
     axis.axhline(3, color="black", lw=0.8, zorder=1)
-    if high / low > wide:
+    if high / low > 4:
         axis.set_yscale("log")
         ticks = [t for t in (1, 1.5, 2, 3, 5, 10, 20, 50, 100, 200, 500, 1000) if low / 1.1 <= t <= high * 1.1]
         axis.set_yticks(ticks)

@@ -147,12 +147,8 @@ def _trained(config: Mapping[str, Any], datasets: Mapping[str, Any]) -> Iterator
                 yield {"dataset": dataset, "architecture": MADE, "likelihood": "none", **place, "training": None}
                 continue
             label = f"{architecture}_{sweep['variant']}" if sweep["variant"] else architecture
-            if training["likelihood"] == "bernoulli" and datasets[dataset]["kind"] == "control":
-                raise DataError(
-                    f"sweeps: {dataset} has values outside [0, 1]; set training: {{likelihood: gaussian}} in its sweep"
-                )
-            if architecture == "conv" and datasets[dataset]["kind"] == "control":
-                raise DataError(f"sweeps: {dataset} has no images for conv's convolutions; choose dense or linear")
+            if datasets[dataset]["kind"] == "control":
+                _check_control(dataset, datasets[dataset], architecture, latent_dim, training["likelihood"])
             yield {
                 "dataset": dataset,
                 "architecture": label,
@@ -165,6 +161,24 @@ def _trained(config: Mapping[str, Any], datasets: Mapping[str, Any]) -> Iterator
                     "architecture": architecture,
                 },
             }
+
+
+def _check_control(name: str, entry: Mapping[str, Any], architecture: str, latent_dim: int, likelihood: str) -> None:
+    """Refuse what has no closed form to be set beside."""
+    if likelihood == "bernoulli":
+        raise DataError(
+            f"sweeps: {name} has values outside [0, 1]; set training: {{likelihood: gaussian}} in its sweep"
+        )
+    if architecture != "linear":
+        raise DataError(
+            f"sweeps: {name} with architecture {architecture}: a control's answer is known for the linear VAE alone; "
+            "choose linear"
+        )
+    if latent_dim > len(entry["eigenvalues"]):
+        raise DataError(
+            f"sweeps: latent_dims: {latent_dim} is more than the {len(entry['eigenvalues'])} principal components of "
+            f"{name}; choose fewer"
+        )
 
 
 def _external(config: Mapping[str, Any], datasets: Mapping[str, Any]) -> Iterator[dict[str, Any]]:

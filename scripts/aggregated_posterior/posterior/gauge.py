@@ -47,11 +47,6 @@ def slack_of(moments: Moments) -> np.ndarray:
     return 0.5 * (moments.mean**2 + excess_over_log(moments.variance))
 
 
-def gauge_slack(q: AggregatedPosterior) -> np.ndarray:
-    """Gauge slack per latent dimension, (d,), in nats; see `slack_of`."""
-    return slack_of(q.moments())
-
-
 def canonical_form(q: AggregatedPosterior, moments: Moments | None = None) -> Canonical:
     """The canonical transform of Q(z), fitted on q (the train posteriors); `moments` of q are used where given."""
     moments = q.moments() if moments is None else moments

@@ -79,9 +79,9 @@ class Posteriors:
             named |= {"mean_test": self.mean_test, "variance_test": self.variance_test}
         return {name: np.asarray(a, dtype=np.promote_types(a.dtype, np.float32)) for name, a in named.items()}
 
-    def canonical(self, moments: Moments | None = None) -> Canonical:
-        """The canonical transform, fitted on the train split only; `moments` are those of `train` where known."""
-        return canonical_form(self.train, moments)
+    def canonical(self) -> Canonical:
+        """The canonical transform, fitted on the train split only."""
+        return canonical_form(self.train)
 
 
 def load_posteriors(path: str | Path) -> Posteriors:

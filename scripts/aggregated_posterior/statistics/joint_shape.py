@@ -94,10 +94,10 @@ def mardia_skewness(
     return float(total)
 
 
-def maximum_mean_discrepancy(
-    q: AggregatedPosterior, rng: np.random.Generator | None = None, bandwidth: float | None = None
-) -> float:
+def maximum_mean_discrepancy(q: AggregatedPosterior, rng: np.random.Generator | None = None) -> float:
     """MMD between Q(z) and N(0, I) for the kernel exp(−‖x − y‖²/(2γ²)), in closed form (Gretton et al. 2012).
+
+    γ is √d, so that γ² is half the mean squared distance of two draws of N(0, I).
 
     All expectations of this kernel under Gaussians are Gaussian integrals:
 
@@ -108,14 +108,11 @@ def maximum_mean_discrepancy(
     as many rows (unbiased for the square), which needs `rng`. What the subset's distances to the prior miss of all
     rows' is corrected for, which takes away the largest part of the subset's error when Q is near N(0, I).
 
-    Args:
-        bandwidth: γ; default √d, so that γ² is half the mean squared distance of two draws of N(0, I).
-
     Returns:
         The square root of MMD², 0 where the estimate of the square is negative.
     """
     d = q.latent_dim
-    g = float(d) if bandwidth is None else float(bandwidth) ** 2
+    g = float(d)
     prior = np.empty(q.n)
     diagonal = 0.0
     for start, (mean, variance) in q.blocks(description="MMD"):

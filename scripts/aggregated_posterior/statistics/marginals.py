@@ -94,10 +94,6 @@ class Marginals:
         """Distribution functions F_j(z), (M, d)."""
         return self._each(z, lambda line, x: line.evaluate(x).cdf)
 
-    def sf(self, z: np.ndarray) -> np.ndarray:
-        """Survival functions 1 − F_j(z), (M, d), without cancellation in the upper tail."""
-        return self._each(z, lambda line, x: line.evaluate(x).sf)
-
     def quantile(self, p: np.ndarray) -> np.ndarray:
         """Quantiles F_j⁻¹(p), (M, d); p in [0, 1], where 0 and 1 give −∞ and +∞.
 

@@ -100,7 +100,11 @@ class Law:
 
     @property
     def kurtosis_se(self) -> np.ndarray:
-        """The larger of the two standard errors of the kurtosis, (d,)."""
+        """The larger of the two standard errors of the kurtosis, (d,).
+
+        The formula over rows is right where rows are exchangeable and too small where neighbouring rows, or those of
+        one group, belong together; the jackknife holds in both cases, and is itself uncertain (by 16 % with 20 blocks).
+        """
         return np.fmax(self.kurtosis_se_rows, self.kurtosis_se_blocks)
 
     @cached_property

@@ -15,19 +15,18 @@ from .uncertainty import draws_z_scores, normal_interval
 SCORED = ("mean", "variance", "skewness", "kurtosis")
 
 
-def moments_table(portrait: Portrait, confidence: float = 0.95, draws: int = 1_000_000) -> pd.DataFrame:
+def moments_table(portrait: Portrait, draws: int = 1_000_000) -> pd.DataFrame:
     """Exact moments of Q(z), their errors over the data and activity, one row per split, form and dimension.
 
     Args:
         portrait: The model's.
-        confidence: Of the interval of the kurtosis, two-sided, from the larger of its two standard errors.
         draws: Points of the raw train Q(z) against which its moments are checked (`draws_z_*`, claim C0).
     """
     flags = {"active": portrait.active, **active_by_other_customs(portrait.train.moments)}
     tables = []
     for split, form, law in portrait.laws():
         moments = law.moments
-        low, high = normal_interval(moments.kurtosis, law.kurtosis_se, confidence)
+        low, high = normal_interval(moments.kurtosis, law.kurtosis_se)
         columns = {"split": split, "form": form, "dimension": np.arange(law.q.latent_dim), "kl": law.kl}
         columns |= {name: getattr(moments, name) for name in ("mean", "variance", "second_moment")}
         columns |= {"skewness": moments.skewness, "kurtosis": moments.kurtosis}

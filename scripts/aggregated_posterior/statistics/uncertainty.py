@@ -17,16 +17,6 @@ BLOCK_ROWS = 1000
 FEWEST_BLOCKS = 20
 
 
-def kurtosis_se(q: AggregatedPosterior, moments: Moments | None = None, groups: np.ndarray | None = None) -> np.ndarray:
-    """Standard error of the kurtosis of each latent dimension over the data, (d,): the larger of the two below.
-
-    The formula over rows is right where rows are exchangeable and too small where neighbouring rows, or those of one
-    group, belong together; the jackknife holds in both cases, and is itself uncertain (by 16 % with 20 blocks).
-    """
-    moments = q.moments() if moments is None else moments
-    return np.fmax(kurtosis_se_rows(q, moments), kurtosis_se_blocks(q, moments, groups))
-
-
 def kurtosis_se_rows(q: AggregatedPosterior, moments: Moments | None = None) -> np.ndarray:
     """Standard error of the kurtosis of each latent dimension over independent rows, (d,), by the influence function.
 
@@ -111,11 +101,9 @@ def kurtosis_se_blocks(
     return np.sqrt(((pseudo - mean) ** 2 / (h - 1)).mean(axis=0))
 
 
-def normal_interval(
-    estimate: np.ndarray, standard_error: np.ndarray, confidence: float = 0.95
-) -> tuple[np.ndarray, np.ndarray]:
-    """estimate ± z·SE at the two-sided confidence level."""
-    z = NormalDist().inv_cdf(0.5 + confidence / 2)
+def normal_interval(estimate: np.ndarray, standard_error: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """estimate ± z·SE, the two-sided interval of 95 %."""
+    z = NormalDist().inv_cdf(0.975)
     return estimate - z * standard_error, estimate + z * standard_error
 
 

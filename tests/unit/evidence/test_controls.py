@@ -40,7 +40,7 @@ def test_the_optimal_linear_vae_is_its_own_answer():
     axes = np.linalg.eigh(np.cov(x.T, bias=True))[1][:, ::-1]
     mean = (x - x.mean(axis=0)) @ axes * np.sqrt(answer.variance_of_means / variances)
     order = [2, 0, 1]
-    q = AggregatedPosterior(mean[:, order], np.tile(answer.posterior_variance[order], (500, 1)))
+    q = AggregatedPosterior(mean[:, order], np.tile(1 - answer.variance_of_means[order], (500, 1)))
     rows = trained_rows(moments_of(q), x, 0.5, 1.0)
     assert rows["dimension"].tolist() == [1, 2, 0]
     for name in ("variance_of_means", "excess_kurtosis", "term_means", "term_covariance", "term_scale"):

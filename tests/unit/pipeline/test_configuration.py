@@ -26,6 +26,11 @@ def sweep(**changes):
     return config(sweeps=[{**SWEEP, **changes}])
 
 
+def control(**changes):
+    own = {"datasets": ["control_gaussian"], "architectures": ["linear"], "training": {"likelihood": "gaussian"}}
+    return sweep(**{**own, **changes})
+
+
 @pytest.mark.parametrize("name", ["config.yaml", "mnist.yaml"])
 def test_the_configurations_that_come_with_the_project_are_valid(name):
     assert check(read_yaml(ROOT / "config" / name))
@@ -43,6 +48,10 @@ def test_defaults_are_filled_in_at_every_depth():
     assert content["training"]["batch_size"] == 128
     assert content["statistics"]["active_threshold"] == 0.05
     assert content["external_posteriors"] == []
+
+
+def test_a_control_may_have_as_many_latent_dimensions_as_principal_components():
+    assert len(check(control(latent_dims=[1, 8]))) == 2
 
 
 def test_a_sweep_changes_the_training_it_names_and_no_more():
@@ -136,10 +145,9 @@ def test_external_posteriors_are_models_without_training():
         (config(training={"regauge_epochs": -1}), "regauge_epochs"),
         (config(training={"regauge_epochs": 40}), "leaves the last 40 of 40 epochs free"),
         (config(training={"regauge_adam": "forget"}), "forget"),
-        (
-            sweep(datasets=["control_gaussian"], architectures=["conv"], training={"likelihood": "gaussian"}),
-            "control_gaussian has no images",
-        ),
+        (control(architectures=["conv"]), "known for the linear VAE alone"),
+        (control(architectures=["dense"]), "known for the linear VAE alone"),
+        (control(latent_dims=[4, 9]), "9 is more than the 8 principal components of control_gaussian"),
         (sweep(architectures=["made"]), "kind `posteriors`"),
         (sweep(datasets=["control_mixture"]), "the architecture made"),
         (sweep(training={"epoch": 1}), "unknown key epoch"),
@@ -153,7 +161,8 @@ def test_external_posteriors_are_models_without_training():
         (config(sweeps=[SWEEP, {**SWEEP, "training": {"epochs": 7}}]), "asked for twice"),
         (config(sweeps=[SWEEP, {**SWEEP, "kl_weights": [1.0], "seeds": [1]}]), "one number"),
         (config(statistics={"active_threshold": 0}), "active_threshold"),
-        (config(statistics={"confidence": 1}), "confidence"),
+        # Every interval is one of 95 %, as figures and claims say.
+        (config(statistics={"confidence": 0.9}), "unknown key confidence"),
         (config(statistics={"draws": 3}), "draws"),
         (config(judges={"seeds": []}), "seeds"),
         (config(judges={"epochs": 98}), "epochs"),

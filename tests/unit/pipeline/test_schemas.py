@@ -32,7 +32,7 @@ HOSTILE = {
     "yes": ("experiment: yes", "put it in quotes"),
     "a number as a name": ("experiment: 7", "not of type string"),
     "a float for an integer": ("training: {epochs: 3.0}", "write 3"),
-    "nan": ("statistics: {confidence: .nan}", "write a finite one"),
+    "nan": ("statistics: {active_threshold: .nan}", "write a finite one"),
     "infinity": ("training: {decoder_variance: .inf}", "write a finite one"),
     "minus infinity in a list": (SWEEP.replace("[1]", "[-.inf]"), "sweeps.0.kl_weights.0"),
     "an integer beyond all": (f"training: {{epochs: {'9' * 4000}}}", "larger than anything"),

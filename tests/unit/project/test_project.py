@@ -1,9 +1,11 @@
 """The project's own promises: one set of pins, layers, and no hidden dependence on this machine."""
 
 import ast
+import importlib
 import re
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -34,6 +36,28 @@ def test_pins_that_must_hold():
     assert "torch==2.13.0" in locked
     assert any(re.fullmatch(r"snakemake==9\.\d+(\.\d+)?", pin) for pin in locked)
     assert all(re.fullmatch(r"[A-Za-z0-9._-]+==[A-Za-z0-9.]+", pin) for pin in locked)
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+def test_an_interrupted_lock_leaves_the_old_one(tmp_path, monkeypatch, stopped):
+    monkeypatch.syspath_prepend(ROOT / "tools")
+    tool = importlib.import_module("lock")
+
+    def compile_(command, **_):
+        made = Path(command[command.index("--output-file") + 1])
+        assert made.read_text() == "numpy==1.0\n"
+        made.write_text("torch==2.0+cpu\nnumpy==2.0\n")
+        if stopped:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(tool, "ROOT", tmp_path)
+    monkeypatch.setattr(tool.subprocess, "run", compile_)
+    path = tmp_path / "requirements.txt"
+    path.write_text("numpy==1.0\n")
+    with pytest.raises(KeyboardInterrupt) if stopped else nullcontext():
+        tool.lock("requirements.txt")
+    assert path.read_text() == ("numpy==1.0\n" if stopped else tool.HEADER + "numpy==2.0\ntorch==2.0\n")
+    assert [*tmp_path.iterdir()] == [path]
 
 
 def imported(path: Path) -> set[str]:

@@ -69,14 +69,14 @@ DIVERGENCE = [
     "log_n",
     "active_dimensions",
 ]
-FAST = {"points": 200, "gmm_components": 2, "fit_points": 500, "draws": 20_000}
+FAST = {"active_threshold": 0.05, "seed": 0, "points": 200, "gmm_components": 2, "fit_points": 500, "draws": 20_000}
 OUTPUTS = {"moments": "moments.csv", "marginals": "marginals.csv", "curves": "curves.csv", "divergence": "joint.json"}
 
 
 def compute(posteriors, folder, **settings):
     """Run the script: its four files."""
     files = {name: folder / file for name, file in OUTPUTS.items()}
-    compute_statistics.compute_statistics(posteriors, **files, **FAST, **settings)
+    compute_statistics.compute_statistics(posteriors, **files, **{**FAST, **settings})
     return files
 
 
