@@ -48,7 +48,7 @@ def tables(audit: Audit, limit: int | None = SHOWN) -> list[tuple[str, list[str]
         rows = dimensions[dimensions["split"] == split]
         of_split = "" if len(splits) == 1 else f" ({split})"
         far, more = _most(rows, limit)
-        shown.append((CAPTIONS["far"] + of_split + more, *_cells(far, HOW_FAR | _label_columns(rows))))
+        shown.append((CAPTIONS["far"] + of_split + more, *_cells(far, HOW_FAR | label_headings(rows))))
         active, more = _most(rows[rows["active"]], limit)
         limits = zip(active["kurtosis_low"], active["kurtosis_high"], strict=True)
         interval = [UNKNOWN if np.isnan(a + b) else f"{a:.2f}–{b:.2f}" for a, b in limits]
@@ -70,7 +70,7 @@ def tables(audit: Audit, limit: int | None = SHOWN) -> list[tuple[str, list[str]
     return shown
 
 
-def _label_columns(rows: pd.DataFrame) -> dict[str, str]:
+def label_headings(rows: pd.DataFrame) -> dict[str, str]:
     """Headings of the shares of labels, one column each."""
     named = {}
     for kind, symbol in (("eta_squared", "η²"), ("r_squared", "r²")):
