@@ -23,10 +23,8 @@ def prepare_posteriors(source: str, posteriors: str, latent_dim: int) -> None:
     if loaded.latent_dim != latent_dim:
         raise DataError(f"{source}: has {loaded.latent_dim} latent dimensions, the configuration says {latent_dim}")
     if isinstance(loaded.train, FullCovariance) or isinstance(loaded.test, FullCovariance):
-        raise DataError(
-            f"{source}: has full covariances, and the pipeline's rules take diagonal ones; give variances, or audit "
-            "the file with aggregated-posterior audit, which takes full covariances"
-        )
+        what = "give variances, or take aggregated-posterior audit, which knows full covariances"
+        raise DataError(f"{source}: has full covariances, and the pipeline takes diagonal ones; {what}")
     try:
         refuse_unresolved(loaded.train)
         refuse_dependent(loaded.train.covariance())
@@ -35,12 +33,8 @@ def prepare_posteriors(source: str, posteriors: str, latent_dim: int) -> None:
     for warning in loaded.warnings:
         print(f"warning: {warning}", file=sys.stderr)
     if loaded.groups_train is not None:
-        # The pipeline's own file has no place for them.
-        print(
-            f"warning: {source}: its groups of rows are not kept, and errors are by consecutive rows instead; "
-            "aggregated-posterior audit takes them by group",
-            file=sys.stderr,
-        )
+        what = "errors are by consecutive rows instead; aggregated-posterior audit takes them by group"
+        print(f"warning: {source}: its groups of rows are not kept, and {what}", file=sys.stderr)
     held_out = "given"
     if loaded.test is None:
         held_out = "a seeded fifth of the rows"
