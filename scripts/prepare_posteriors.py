@@ -5,6 +5,7 @@ import sys
 from aggregated_posterior.pipeline.scripting import script_log
 from aggregated_posterior.posterior.exchangeable import hold_out
 from aggregated_posterior.posterior.foreign_files import read_posteriors
+from aggregated_posterior.posterior.other_laws import FullCovariance
 from aggregated_posterior.posterior.resolution import refuse_dependent, refuse_unresolved
 from aggregated_posterior.storage import DataError, write_arrays
 
@@ -14,10 +15,16 @@ def prepare_posteriors(source: str, posteriors: str, latent_dim: int) -> None:
 
     A file without a test half gets one: a fifth of its rows, drawn with a fixed seed. The encoder was trained on them,
     so they serve the estimators of the divergence and tell nothing about overfitting; the output's metadata says so.
+
+    Raises:
+        DataError: The file cannot be read or has other dimensions; its covariances are full; Q(z) has no density.
     """
     loaded = read_posteriors(source)
     if loaded.latent_dim != latent_dim:
         raise DataError(f"{source}: has {loaded.latent_dim} latent dimensions, the configuration says {latent_dim}")
+    if isinstance(loaded.train, FullCovariance) or isinstance(loaded.test, FullCovariance):
+        what = "give variances, or take aggregated-posterior audit, which knows full covariances"
+        raise DataError(f"{source}: has full covariances, and the pipeline takes diagonal ones; {what}")
     try:
         refuse_unresolved(loaded.train)
         refuse_dependent(loaded.train.covariance())
@@ -25,6 +32,9 @@ def prepare_posteriors(source: str, posteriors: str, latent_dim: int) -> None:
         raise DataError(f"{source}: {error}") from None
     for warning in loaded.warnings:
         print(f"warning: {warning}", file=sys.stderr)
+    if loaded.groups_train is not None:
+        what = "errors are by consecutive rows instead; aggregated-posterior audit takes them by group"
+        print(f"warning: {source}: its groups of rows are not kept, and {what}", file=sys.stderr)
     held_out = "given"
     if loaded.test is None:
         held_out = "a seeded fifth of the rows"

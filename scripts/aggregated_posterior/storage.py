@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 # One key that holds sorted JSON keeps the bytes the same.
 METADATA_KEY = "metadata"
 LONGEST_MESSAGE = 1_500
+# Columns of tables that hold names of a user's choice: one may be called NA, 007 or 1e5.
+NAMES = ("experiment", "dataset", "architecture", "likelihood")
 
 
 class DataError(ValueError):
@@ -161,13 +163,23 @@ def table_of_text(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def read_table(path: str | Path) -> pd.DataFrame:
-    """Read a CSV table; raise `DataError` where it is missing, empty or not a table."""
+    """Read a CSV table; columns of names (`NAMES`) stay text, whatever they look like.
+
+    Raises:
+        DataError: It is missing, empty or not a table.
+    """
     import pandas as pd
 
     try:
         # Opened here: pandas takes a name like https://… for an address, and one like x.zip for an archive.
         with Path(path).open(encoding="utf-8", newline="") as stream:
-            return pd.read_csv(stream)
+            table = pd.read_csv(stream)
+            if len(table):  # without rows nothing was guessed
+                stream.seek(0)
+                text = {"dtype": str, "keep_default_na": False, "na_values": [""]}
+                names = pd.read_csv(stream, usecols=lambda column: column in NAMES, **text)
+                table[names.columns] = names
+            return table
     except (OSError, ValueError, OverflowError) as error:
         raise DataError(f"{path}: cannot be read as a CSV table ({reason(error)})") from None
 

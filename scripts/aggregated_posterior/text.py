@@ -110,6 +110,14 @@ def listed(names: Iterable[object], most: int = MOST) -> str:
     return ", ".join(shown) + (f" and {more:,} more" if more else "")
 
 
+def duration(seconds: float) -> str:
+    """A time span in two figures: `43 s`, `12 min`, `1 h 05 min`."""
+    if seconds < 99.5:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60:02} min"
+
+
 def reason(error: BaseException) -> str:
     """Why something failed, in a few words for a message: the system's words for it, or the error's first line."""
     words = getattr(error, "strerror", None) or next(iter(str(error).strip().splitlines()), "")

@@ -97,6 +97,24 @@ def test_tables_and_json(tmp_path):
         read_json(tmp_path / "t.json")
 
 
+def test_names_in_a_table_come_back_as_they_were_whatever_they_look_like(tmp_path):
+    for names in (["NA", "null", "nan"], ["007", "12", "0.50"], ["1e5", "True", "inf"]):
+        columns = dict.fromkeys(("experiment", "dataset", "architecture", "likelihood"), names)
+        table = pd.DataFrame({"seed": [1, 2, 3], **columns, "kl": [0.5, np.nan, 1.0], "other": ["a", None, "NA"]})
+        write_table(tmp_path / "t.csv", table)
+        back = read_table(tmp_path / "t.csv")
+        assert list(back.columns) == list(table.columns)
+        for column in columns:
+            assert list(back[column]) == names
+        assert back["seed"].dtype == np.int64 and back["kl"].isna().sum() == 1 and back["other"].isna().sum() == 2
+
+
+def test_a_table_without_rows_comes_back_without_rows(tmp_path):
+    (tmp_path / "t.csv").write_text("dataset,kl\n")
+    back = read_table(tmp_path / "t.csv")
+    pd.testing.assert_frame_equal(back, pd.read_csv(tmp_path / "t.csv"))
+
+
 def test_a_message_cannot_act_on_a_terminal():
     for nasty in NASTY.values():
         told = str(DataError(f"{nasty}: is wrong"))

@@ -178,3 +178,19 @@ def test_a_closed_standard_output_is_no_error_and_no_file(tmp_path, closed):
     done = subprocess.run(["sh", "-c", command], env={**os.environ, "PYTHONPATH": "scripts"}, capture_output=True)
     assert done.returncode == 0 and b"Traceback" not in done.stderr
     assert (tmp_path / "a").read_text() == "own"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (0.2, "0 s"),
+        (43, "43 s"),
+        (99.4, "99 s"),
+        (99.6, "2 min"),
+        (720, "12 min"),
+        (3900, "65 min"),
+        (7500, "2 h 05 min"),
+    ],
+)
+def test_durations_have_two_figures(seconds, words):
+    assert text.duration(seconds) == words

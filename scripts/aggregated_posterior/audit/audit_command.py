@@ -98,7 +98,7 @@ def run(options: argparse.Namespace) -> None:
         results[level] = result = _audited(posteriors, options, name)
         for warning in result.warnings[len(posteriors.warnings) :]:
             print(f"warning: {for_terminal(f'{name}: {warning}')}", file=sys.stderr)
-    _write(results, targets, options.posteriors)
+    _write(results, targets, options)
     if options.json != STANDARD_OUTPUT:
         for level, result in results.items():
             _show(result, f"{options.posteriors}{f', level {level}' if level else ''}")
@@ -133,6 +133,15 @@ def reading_of(options: argparse.Namespace) -> Reading:
     return Reading(keys, options.layout, options.deterministic)
 
 
+def reading_words(options: argparse.Namespace) -> list[str]:
+    """The options of `add_reading` as words of a command line, which read FILE in the same way again."""
+    # With =, since a name may begin with a dash.
+    words = [f"--{key.replace('_', '-')}={value}" for key in KEYS if (value := getattr(options, key)) is not None]
+    words += [f"--labels={name}" for name in options.labels or ()]
+    words += [f"--layout={options.layout}"] if options.layout else []
+    return words + (["--deterministic"] if options.deterministic else [])
+
+
 def read_one(options: argparse.Namespace) -> Posteriors:
     """The posteriors of FILE, where it holds one latent level.
 
@@ -157,18 +166,18 @@ def _announce(plan: Plan) -> None:
             print(f"left out: {sentence}", file=sys.stderr)
 
 
-def _write(results: dict[str, Audit], targets: dict[str, Path], source: str) -> None:
+def _write(results: dict[str, Audit], targets: dict[str, Path], options: argparse.Namespace) -> None:
     """All contents are made before the first is written; of several levels each has its own file, JSON has them all."""
     json_path = targets.pop("json", None)
     contents = {}
     for kind, path in targets.items():
         for level, result in results.items():
-            contents[_of_level(path, level)] = _content(result, kind, path, source)
+            contents[_of_level(path, level)] = _content(result, kind, path, options)
     for path, content in contents.items():
         with atomic_path(path) as temporary:
             temporary.write_bytes(content)
     whole = {level: result.to_dict() for level, result in results.items()}
-    content = {"source": source, "version": __version__, **whole.get("", {"levels": whole})}
+    content = {"source": options.posteriors, "version": __version__, **whole.get("", {"levels": whole})}
     if str(json_path) == STANDARD_OUTPUT:
         sys.stdout.write(json_text(content))
         sys.stdout.flush()
@@ -210,14 +219,14 @@ def _of_level(path: Path, level: str) -> Path:
     return path.with_name(f"{path.stem}_level_{level}{path.suffix}") if level else path
 
 
-def _content(result: Audit, kind: str, path: Path, source: str) -> bytes:
+def _content(result: Audit, kind: str, path: Path, options: argparse.Namespace) -> bytes:
     from .page import html_page
     from .report import figure_bytes
 
     if kind == "figure":
         return figure_bytes(result, path.suffix[1:])
     if kind == "html":
-        return html_page(result, source).encode()
+        return html_page(result, options.posteriors, reading_words(options)).encode()
     table = table_of_text(result.dimensions)  # columns bear the names of labels
     return table.to_csv(index=False, float_format="%.12g", lineterminator="\n").encode()
 

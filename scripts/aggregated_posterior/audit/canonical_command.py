@@ -38,11 +38,14 @@ def run(options: argparse.Namespace) -> None:
     from .fitting import canonical_arrays
 
     posteriors = read_one(options)
-    q, kept, _ = without_outliers(posteriors.train)
-    outliers = int((~kept).sum())
+    q, kept, outliers = without_outliers(posteriors.train)
     notes = list(posteriors.warnings)
     if outliers:
-        notes.append(f"{options.posteriors}: {outliers} row(s) far outside all others were left out of the moments")
+        rows = len({outlier.row for outlier in outliers})
+        what = "were left out of the moments"
+        if kept.all():
+            what = "are part of the moments, because the file is too large to be changed; leave them out there"
+        notes.append(f"{options.posteriors}: {rows} row(s) far outside all others {what}. {outliers[0].sentence()}")
     for note in notes:
         print(f"warning: {for_terminal(note)}", file=sys.stderr)
     if isinstance(q, Codes):

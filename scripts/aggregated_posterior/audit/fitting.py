@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from ..generation.chosen_sampler import FittedSampler, choose_sampler
+from ..posterior.containers import as_array
 from ..posterior.foreign_files import posteriors_from_arrays
 from ..posterior.gauge import Canonical
-from .auditing import as_array
 
 
 def fit_sampler(

@@ -19,8 +19,8 @@ from ..posterior.exchangeable import Split
 from ..posterior.gauge import canonical_form
 from ..posterior.mixture import AggregatedPosterior
 from ..posterior.other_laws import Codes, has_density
-from ..statistics.clusters import GroupedMean, grouped_mean
-from ..statistics.divergence import IMPOSSIBLE, ROUNDING, ImpossibleEstimate
+from ..statistics.clusters import GroupedMean, grouped_mean, least_total_variation
+from ..statistics.divergence import refuse_upside_down
 from ..statistics.portrait import HELD_OUT, Portrait
 from ..streams import stream
 from .own_prior import OwnPrior, compare_with_own
@@ -156,8 +156,7 @@ def _bracket(halves: Portrait, groups: np.ndarray) -> dict[str, tuple[GroupedMea
     draws, log_train, log_test = halves.held_out_densities
     groups = groups[draws.row]
     gap = grouped_mean(log_test - log_train, groups)
-    if gap.value < -IMPOSSIBLE * np.nan_to_num(gap.se) - ROUNDING:
-        raise ImpossibleEstimate(f"the bracket is upside down by {-gap.value:.6g} nats")
+    refuse_upside_down(gap.value, gap.se)
     found = {}
     for form in ("raw", "canonical"):
         prior = halves.log_prior(form, draws.z)
@@ -168,8 +167,8 @@ def _bracket(halves: Portrait, groups: np.ndarray) -> dict[str, tuple[GroupedMea
 def _missed(found: Comparison, level: float, seed: int) -> tuple[float, float]:
     """Shares of the prior's draws that certainly fall where Q(z) does not, before and after rescaling.
 
-    For any region A, TV(Q, p) ≥ Q(A) − p(A). A is where a fitted density exceeds the prior; Q(A) and p(A) come from
-    held-out rows and fresh draws, so the bound is honest whatever the fit is worth.
+    The region looked at is where a fitted density exceeds the prior; what lies in it is counted among held-out rows and
+    fresh draws, so the bound is honest whatever the fit is worth.
     """
     law = found.laws[found.chosen if found.chosen not in (PRIOR, RESCALED) else list(found.laws)[-1]]
     noise = stream(seed, "audit", "prior draws").standard_normal(found.z.shape)
@@ -179,7 +178,5 @@ def _missed(found: Comparison, level: float, seed: int) -> tuple[float, float]:
         draws = prior.shift + noise / prior.scale
         held = found.log_densities[law.kind] > found.log_densities[kind]
         other = law.score_samples(draws) > prior.score_samples(draws)
-        q, p = grouped_mean(held, found.groups), grouped_mean(other, np.arange(len(other)))
-        both = GroupedMean(q.value - p.value, float(np.hypot(q.se, p.se)), q.groups)
-        missed.append(float(np.clip(both.low(level), 0.0, 1.0)))
+        missed.append(least_total_variation(held, found.groups, other, level))
     return missed[0], missed[1]

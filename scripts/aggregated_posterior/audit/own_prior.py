@@ -13,7 +13,7 @@ import numpy as np
 from ..generation.chosen_sampler import Comparison
 from ..posterior.containers import as_array, read_named_arrays
 from ..posterior.mixture import LARGEST_MEAN, LARGEST_VARIANCE, SMALLEST_VARIANCE
-from ..statistics.clusters import GroupedMean, grouped_mean
+from ..statistics.clusters import grouped_mean, least_total_variation
 from ..statistics.fitted_mixture import ConvergenceWarning, NormalMixture, fit_normal_mixture
 from ..storage import DataError
 from ..streams import stream
@@ -115,9 +115,7 @@ def compare_with_own(prior: OwnPrior, found: Comparison, level: float, seed: int
         result |= {"gain": gains[found.chosen].value, "gain_se": gains[found.chosen].se}
     held = found.log_densities[found.chosen] > log_own
     inside = found.laws[found.chosen].score_samples(draws) > density.score_samples(draws)
-    q, p = grouped_mean(held, found.groups), grouped_mean(inside, np.arange(len(inside)))
-    missed = GroupedMean(q.value - p.value, float(np.hypot(q.se, p.se)), q.groups).low(level)
-    return result | {"misses": float(np.clip(missed, 0.0, 1.0))}
+    return result | {"misses": least_total_variation(held, found.groups, inside, level)}
 
 
 def _numbers(value: Any, name: str) -> np.ndarray:

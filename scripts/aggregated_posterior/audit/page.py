@@ -6,6 +6,7 @@ import base64
 import hashlib
 import re
 import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -23,7 +24,7 @@ from ..text import visible
 from .auditing import Audit
 from .findings import NEGLIGIBLE
 from .pictures import picture_of_activity, picture_of_marginals, picture_of_pair, picture_of_remedies
-from .report import headline
+from .report import headline, label_headings
 
 # What each column is called and means, in the order of the table.
 COLUMNS = {
@@ -44,9 +45,12 @@ COLUMNS = {
     "term_means": ("by means", "Part of kurtosis − 3 from the shape of the posterior means."),
     "term_covariance": ("by position", "Part of kurtosis − 3 from spread that is tied to position."),
     "term_scale": ("by scales", "Part of kurtosis − 3 from mixing posteriors of different widths."),
+}  # fmt: skip
+# One column for each column of labels, by the kind of the labels.
+SHARES = {
     "eta_squared": ("label η²", "Share of the dimension's variance that the classes account for."),
     "r_squared": ("label r²", "Squared correlation of the dimension with the labels."),
-}  # fmt: skip
+}
 PARTS = {
     "part": ("part", "Scale goes by rescaling; marginal shape is each dimension alone; dependence is between them."),
     "nats": ("nats", "KL(Q ‖ N(0, I)) that this part makes; open where the rows cannot settle it within 1 nat."),
@@ -70,8 +74,8 @@ class Verdict:
     sentence: str
 
 
-def html_page(audit: Audit, source: str) -> str:
-    """The page of an audit of the file `source`."""
+def html_page(audit: Audit, source: str, reading: Sequence[str] = ()) -> str:
+    """The page of an audit of the file `source`; `reading` are the words of a command line that say how to read it."""
     folder = resources.files(__package__) / "templates"
     style, script = (Markup((folder / name).read_text(encoding="utf-8")) for name in ("audit.css", "audit.js"))
     environment = Environment(autoescape=True, lstrip_blocks=True, finalize=_seen)
@@ -90,12 +94,12 @@ def html_page(audit: Audit, source: str) -> str:
         verdict=verdict(audit, sampler),
         warnings=audit.warnings,
         advice=audit.advice,
-        commands=commands(audit, sampler, source),
+        commands=commands(audit, sampler, source, reading),
         # The first finding is the verdict, which stands at the top.
         findings=audit.findings[1:],
         pictures=_pictures(audit, sampler),
         tables=_tables(audit, sampler),
-        words=[pair for columns in (COLUMNS, PARTS, CANDIDATES) for pair in columns.values()],
+        words=[pair for columns in (COLUMNS, SHARES, PARTS, CANDIDATES) for pair in columns.values()],
     )
 
 
@@ -131,13 +135,13 @@ def _plain(kind: str) -> str:
     return f"mixture of {found[1]} {found[2]} normal laws" if found else kind
 
 
-def commands(audit: Audit, sampler: FittedSampler | None, source: str) -> list[dict[str, str]]:
+def commands(audit: Audit, sampler: FittedSampler | None, source: str, reading: Sequence[str]) -> list[dict[str, str]]:
     """What can be run at once: each a sentence and shell lines with this file's names filled in."""
     if not audit.summary["active_dimensions"]:
         return []
     ends = ("sampler.safetensors", "z.npy", "shift_scale.safetensors")
     made, codes, moved = (shlex.quote(f"{Path(source).stem}_{end}") for end in ends)
-    own, found = shlex.quote(source), []
+    own, found = shlex.join([source, *reading]), []
     if sampler is not None and sampler.kind != "prior":
         found.append(
             {
@@ -226,7 +230,11 @@ def _tables(audit: Audit, sampler: FittedSampler | None) -> list[dict[str, Any]]
     for split in splits:
         of_split = "" if len(splits) == 1 else f", {split} split"
         rows = dimensions[dimensions["split"] == split]
-        shown.append(_table(f"Latent dimensions{of_split}", rows, COLUMNS, ~rows["active"]))
+        shares = {
+            name: (heading, next(meaning for kind, (_, meaning) in SHARES.items() if name.startswith(kind)))
+            for name, heading in label_headings(rows).items()
+        }
+        shown.append(_table(f"Latent dimensions{of_split}", rows, COLUMNS | shares, ~rows["active"]))
     return shown
 
 

@@ -10,6 +10,7 @@ from ..posterior.mixture import AggregatedPosterior
 from ..posterior.other_laws import Codes, FullCovariance
 from ..posterior.splits import Posteriors
 from ..statistics.joint_shape import PAIR_NUMBERS, PAIR_ROWS, SKEWNESS_WORK
+from ..text import duration
 
 # Numbers (rows × dimensions) that marginals and the joint law look at; more rows are drawn at random.
 NUMBERS = 40_000_000
@@ -122,10 +123,3 @@ def _panel_seconds(q: AggregatedPosterior, rows: int) -> float:
         octaves = 1 + (np.diff(np.frexp(ascending)[1], axis=0) > 0).sum(axis=0)
         seconds = panels * (SECONDS_PANEL + SECONDS_OCTAVE * octaves)
         return float(np.nan_to_num(seconds, posinf=0.0).sum())
-
-
-def duration(seconds: float) -> str:
-    """Seconds, minutes or hours, in words."""
-    if seconds < 90:
-        return f"{max(1, round(seconds))} s"
-    return f"{round(seconds / 60)} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

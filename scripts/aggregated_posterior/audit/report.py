@@ -43,7 +43,7 @@ def tables(audit: Audit) -> list[tuple[str, list[str], list[list[str]]]]:
     """The tables to show, of train rows: (caption, headings, cells as text); `SHOWN` dimensions at most in each."""
     rows = audit.dimensions[audit.dimensions["split"] == "train"]
     far, more = _most(rows)
-    shown = [(CAPTIONS["far"] + more, *_cells(far, HOW_FAR | _label_columns(rows)))]
+    shown = [(CAPTIONS["far"] + more, *_cells(far, HOW_FAR | label_headings(rows)))]
     active, more = _most(rows[rows["active"]])
     limits = zip(active["kurtosis_low"], active["kurtosis_high"], strict=True)
     interval = [UNKNOWN if np.isnan(a + b) else f"{a:.2f}–{b:.2f}" for a, b in limits]
@@ -65,7 +65,7 @@ def tables(audit: Audit) -> list[tuple[str, list[str], list[list[str]]]]:
     return shown
 
 
-def _label_columns(rows: pd.DataFrame) -> dict[str, str]:
+def label_headings(rows: pd.DataFrame) -> dict[str, str]:
     """Headings of the shares of labels, one column each."""
     named = {}
     for kind, symbol in (("eta_squared", "η²"), ("r_squared", "r²")):

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from ..text import for_terminal
+from ..text import duration, for_terminal
 
 # Where the files of a model and of a judge lie (MODEL in workflow/rules/common.smk, rule train_judge).
 PLACES = (
@@ -44,14 +44,6 @@ def label_of_file(rule: str, path: str | Path) -> str:
     """`job_label` of the job that makes or reads a model's or judge's file; the rule's name alone for other files."""
     found = (place.fullmatch(Path(path).as_posix()) for place in PLACES)
     return job_label(rule, next((match.groupdict() for match in found if match), {}))
-
-
-def duration(seconds: float) -> str:
-    """A time span in two figures: `43 s`, `12 min`, `1 h 05 min`."""
-    if seconds < 99.5:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60:02} min"
 
 
 class Progress:

@@ -10,7 +10,7 @@ the array.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -372,8 +372,8 @@ def _mixture(
         for parts, label in ((means, mean_name), (spread, name)):
             _check_widths(parts, label)
 
-        def change(rows: np.ndarray, first: int) -> np.ndarray:
-            return _variance(rows, kind, name, first)
+        def change(rows: np.ndarray, numbers: Sequence[int]) -> np.ndarray:
+            return _variance(rows, kind, name, numbers)
 
         return StreamedPosterior(Rows(means), Rows(spread, change), (mean_name, name))
     mean = _joined(means, mean_name)
@@ -419,8 +419,11 @@ def _with_source(posteriors: Posteriors, path: str | Path) -> Posteriors:
     return replace(posteriors, warnings=tuple(f"{path}: {note}" for note in posteriors.warnings))
 
 
-def _variance(spread: np.ndarray, kind: str, name: str, first_row: int = 0) -> np.ndarray:
-    """Variances from whatever an encoder puts out, float64 where they had to be computed."""
+def _variance(spread: np.ndarray, kind: str, name: str, numbers: Sequence[int] | None = None) -> np.ndarray:
+    """Variances from whatever an encoder puts out, float64 where they had to be computed.
+
+    `numbers` are those of the rows in the source, for messages; None where `spread` is all of it.
+    """
     if spread.size == 0 or spread.ndim != 2:
         return spread  # the mixture says what is wrong with the shape
     finite = bool(np.isfinite(spread).all())
@@ -428,29 +431,25 @@ def _variance(spread: np.ndarray, kind: str, name: str, first_row: int = 0) -> n
         largest = LARGEST_LOG if kind == "log_variance" else 0.5 * LARGEST_LOG
         if finite and np.abs(spread).max() > largest:
             raise DataError(
-                f"{name}: {_first(np.abs(spread) > largest, spread, first_row)}, whose exponential is no usable "
+                f"{name}: {_first(np.abs(spread) > largest, spread, numbers)}, whose exponential is no usable "
                 "variance; are these variances? store them as variance"
             )
         return np.exp(spread.astype(np.float64) * (1 if kind == "log_variance" else 2))
     if finite and spread.min() < 0:
         word, other = ("variance", "log_variance") if kind == "variance" else ("standard deviation", "log_variance")
         raise DataError(
-            f"{name}: {_first(spread < 0, spread, first_row)}, and a {word} cannot be negative; "
+            f"{name}: {_first(spread < 0, spread, numbers)}, and a {word} cannot be negative; "
             f"if these are log-variances, store them as {other}{name.removeprefix(kind)}"
         )
-    if first_row and not (finite and spread.min() > 0):  # a block of a stream, which no mixture checks again
-        raise DataError(f"{name}: {_first(~(np.isfinite(spread) & (spread > 0)), spread, first_row)}")
-    with np.errstate(over="ignore"):  # the mixture says what is wrong with an infinite variance
+    with np.errstate(over="ignore"):  # the mixture says what is wrong with a variance that is 0, infinite or NaN
         return spread if kind == "variance" else np.square(spread.astype(np.float64))
 
 
-def _first(bad: np.ndarray, values: np.ndarray, first_row: int = 0) -> str:
+def _first(bad: np.ndarray, values: np.ndarray, numbers: Sequence[int] | None) -> str:
     row, dimension = (int(i[0]) for i in np.nonzero(bad))
     value = values[row, dimension]
-    return (
-        f"{int(bad.sum())} of {bad.size} values bad, the first at row {row + first_row}, dimension {dimension} "
-        f"is {value:g}"
-    )
+    number = row if numbers is None else numbers[row]
+    return f"{int(bad.sum())} of {bad.size} values bad, the first at row {number}, dimension {dimension} is {value:g}"
 
 
 def _per_row(parts: list[np.ndarray], name: str, n: int, mean_name: str) -> np.ndarray:
@@ -524,7 +523,9 @@ def _other_reading(q: AggregatedPosterior, spread: list[np.ndarray], kind: str, 
             variances[other] = read()
             if variances[other].min() > 0:
                 residual[other] = float(np.median(np.abs(square + variances[other].mean(axis=0) - 1)))
-    own = residual.pop(kind)
+    own = residual.pop(kind, None)
+    if own is None:  # a file that is not in memory is examined by the first pass over it, which names the fault
+        return None
     best = min(residual, key=residual.__getitem__, default=None)
     if best is not None and own > 0.1 and residual[best] < 0.25 * own and residual[best] < 0.05:
         note = ", after doubling (they look like logarithms of standard deviations)" if best == "log_std" else ""

@@ -7,7 +7,7 @@ whatever the input; inputs may be float32, float64 or memory maps, and every pas
 from __future__ import annotations
 
 import mmap
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 
 import numpy as np
@@ -62,7 +62,7 @@ class AggregatedPosterior:
             )
         self._checked = False
         if not (_memory_map(self.mean) or _memory_map(self.variance)):
-            _check_values(self.mean, self.variance, names, first_row=0)
+            _check_values(self.mean, self.variance, names, range(self.n))
             self._checked = True
 
     @property
@@ -105,7 +105,7 @@ class AggregatedPosterior:
             block[0] = self.mean[start:stop]
             block[1] = self.variance[start:stop]
             if not self._checked:
-                _check_values(block[0], block[1], self._names, first_row=start)
+                _check_values(block[0], block[1], self._names, range(start, stop))
             yield start, block
             unreleased += block.size * 4
             if maps and unreleased >= RELEASE_BYTES:
@@ -230,7 +230,7 @@ class AggregatedPosterior:
         mean = np.asarray(self.mean[index], dtype=np.float64)
         variance = np.asarray(self.variance[index], dtype=np.float64)
         if not self._checked:
-            _check_values(mean, variance, self._names, first_row=None)
+            _check_values(mean, variance, self._names, index)
         return mean, variance
 
     def affine(self, shift: np.ndarray, scale: np.ndarray) -> AggregatedPosterior:
@@ -249,6 +249,8 @@ class AggregatedPosterior:
 
 class _Affine(AggregatedPosterior):
     """The law of (z − shift)·scale for z of another mixture, computed when it is read."""
+
+    _checked = True  # by the other mixture
 
     def __init__(self, base: AggregatedPosterior, shift: np.ndarray, scale: np.ndarray) -> None:
         self._base, self._names = base, base._names
@@ -310,34 +312,38 @@ def _as_float_array(array: np.ndarray, name: str) -> np.ndarray:
     return array
 
 
-def _check_values(mean: np.ndarray, variance: np.ndarray, names: tuple[str, str], first_row: int | None) -> None:
-    """Raise DataError at values that cannot be posteriors. Extremes carry NaN along, so four fast passes suffice."""
+def _check_values(mean: np.ndarray, variance: np.ndarray, names: tuple[str, str], numbers: Sequence[int]) -> None:
+    """Raise DataError at values that cannot be posteriors, in rows of these numbers.
+
+    Extremes carry NaN along, so four fast passes suffice.
+    """
     lowest, highest = float(mean.min()), float(mean.max())
     if not (np.isfinite(lowest) and np.isfinite(highest)):
-        _complain(names[0], ~np.isfinite(mean), "is NaN or infinite", first_row)
+        _complain(names[0], ~np.isfinite(mean), "is NaN or infinite", numbers)
     if max(-lowest, highest) > LARGEST_MEAN:
         cause = f"exceeds {LARGEST_MEAN:.0e} in size: its fourth power does not fit into float64; rescale the dimension"
-        _complain(names[0], np.abs(mean) > LARGEST_MEAN, cause, first_row)
+        _complain(names[0], np.abs(mean) > LARGEST_MEAN, cause, numbers)
     lowest, highest = float(variance.min()), float(variance.max())
     if not (np.isfinite(lowest) and np.isfinite(highest)):
-        _complain(names[1], ~np.isfinite(variance), "is NaN or infinite", first_row)
+        _complain(names[1], ~np.isfinite(variance), "is NaN or infinite", numbers)
     if lowest <= 0:
         negative = variance < 0
         if negative.any():
-            _complain(names[1], negative, "is negative (are these logarithms of variances?)", first_row)
-        _complain(names[1], variance == 0, "is zero: a posterior of zero width has infinite KL", first_row)
+            _complain(names[1], negative, "is negative (are these logarithms of variances?)", numbers)
+        _complain(names[1], variance == 0, "is zero: a posterior of zero width has infinite KL", numbers)
     if lowest < SMALLEST_VARIANCE or highest > LARGEST_VARIANCE:
         cause = (
             f"is outside of {SMALLEST_VARIANCE:.0e} to {LARGEST_VARIANCE:.0e}: its square does not fit into float64; "
             "rescale the dimension"
         )
-        _complain(names[1], (variance < SMALLEST_VARIANCE) | (variance > LARGEST_VARIANCE), cause, first_row)
+        _complain(names[1], (variance < SMALLEST_VARIANCE) | (variance > LARGEST_VARIANCE), cause, numbers)
 
 
-def _complain(name: str, bad: np.ndarray, cause: str, first_row: int | None) -> None:
+def _complain(name: str, bad: np.ndarray, cause: str, numbers: Sequence[int]) -> None:
     row, dimension = (int(i[0]) for i in np.nonzero(bad))
-    where = f"row {row + first_row}, " if first_row is not None else ""
-    raise DataError(f"{name}: {int(bad.sum())} value(s) bad, the first at {where}dimension {dimension} {cause}")
+    raise DataError(
+        f"{name}: {int(bad.sum())} value(s) bad, the first at row {numbers[row]}, dimension {dimension} {cause}"
+    )
 
 
 def _memory_map(array: np.ndarray) -> mmap.mmap | None:

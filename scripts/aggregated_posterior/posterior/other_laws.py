@@ -13,7 +13,7 @@ from typing import NoReturn
 import numpy as np
 
 from ..storage import DataError
-from .mixture import BLOCK_ELEMENTS, RELEASE_BYTES, AggregatedPosterior, _memory_map, _release
+from .mixture import BLOCK_ELEMENTS, RELEASE_BYTES, AggregatedPosterior, _check_values, _memory_map, _release
 
 # Rows gathered from a mapped file before its pages are given back.
 GATHERED = 4096
@@ -23,10 +23,14 @@ class Rows:
     """Rows of several arrays one after the other, taken when they are asked for: `rows[2:9]`, `rows[[4, 1]]`.
 
     An array of more than two axes, (N, C, H, W), gives N·H·W rows of C channels; `change` maps what was read, and the
-    first row's number, to what is returned.
+    rows' numbers, to what is returned.
     """
 
-    def __init__(self, arrays: Sequence[np.ndarray], change: Callable[[np.ndarray, int], np.ndarray] | None = None):
+    def __init__(
+        self,
+        arrays: Sequence[np.ndarray],
+        change: Callable[[np.ndarray, Sequence[int]], np.ndarray] | None = None,
+    ) -> None:
         self.arrays, self.change = list(arrays), change
         self.positions = int(np.prod(self.arrays[0].shape[2:], dtype=np.int64))
         self.ends = np.cumsum([len(array) * self.positions for array in self.arrays])
@@ -48,19 +52,19 @@ class Rows:
     def __getitem__(self, index: slice | np.ndarray) -> np.ndarray:
         if isinstance(index, slice) and index.step in (None, 1):
             first, stop, _ = index.indices(len(self))
-            return self._changed(np.concatenate(list(self._span(first, stop)) or [self._nothing()]), first)
+            return self._changed(np.concatenate(list(self._span(first, stop)) or [self._nothing()]), range(first, stop))
         if isinstance(index, slice):
             index = np.arange(*index.indices(len(self)))
         index = np.asarray(index)
         index = np.flatnonzero(index) if index.dtype == bool else index
         parts = [self._gather(index[start : start + GATHERED]) for start in range(0, len(index), GATHERED)]
-        return self._changed(np.concatenate(parts or [self._nothing()]), 0)
+        return self._changed(np.concatenate(parts or [self._nothing()]), index)
 
     def _nothing(self) -> np.ndarray:
         return np.empty((0, self.shape[1]), self.dtype)
 
-    def _changed(self, rows: np.ndarray, first: int) -> np.ndarray:
-        return rows if self.change is None else self.change(rows, first)
+    def _changed(self, rows: np.ndarray, numbers: Sequence[int]) -> np.ndarray:
+        return rows if self.change is None else self.change(rows, numbers)
 
     def _span(self, first: int, stop: int) -> Iterator[np.ndarray]:
         begin = 0
@@ -106,7 +110,7 @@ class StreamedPosterior(AggregatedPosterior):
     def blocks(
         self, rows: int | None = None, description: str | None = None, scratch: np.ndarray | None = None
     ) -> Iterator[tuple[int, np.ndarray]]:
-        """(first row, block) over all rows, as in `AggregatedPosterior`; values are checked on the way."""
+        """(first row, block) over all rows, as in `AggregatedPosterior`; values are checked on the first full pass."""
         rows = min(rows or max(1, BLOCK_ELEMENTS // self.latent_dim), self.n)
         scratch = np.empty((2, rows, self.latent_dim)) if scratch is None else scratch
         # Files are read in larger pieces than the arithmetic works on.
@@ -114,12 +118,12 @@ class StreamedPosterior(AggregatedPosterior):
         maps, unreleased = [*self.mean.maps, *self.variance.maps], 0
         for begin in range(0, self.n, piece):
             mean, variance = self.mean[begin : begin + piece], self.variance[begin : begin + piece]
-            if not np.isfinite(mean.sum(dtype=np.float64)) or not np.isfinite(mean).all():
-                row, dimension = np.argwhere(~np.isfinite(mean))[0]
-                raise DataError(f"{self._names[0]}: row {begin + row}, dimension {dimension} is NaN or infinite")
             for start in range(0, len(mean), rows):
                 block = scratch[:, : min(rows, len(mean) - start)]
                 block[0], block[1] = mean[start : start + rows], variance[start : start + rows]
+                if not self._checked:
+                    first = begin + start
+                    _check_values(block[0], block[1], self._names, range(first, first + block.shape[1]))
                 yield begin + start, block
             unreleased += mean.nbytes + variance.nbytes
             if unreleased >= RELEASE_BYTES:
@@ -195,7 +199,10 @@ def take_rows(q: AggregatedPosterior, rows: np.ndarray) -> AggregatedPosterior:
         return Codes(q.mean[rows], q._names)
     if isinstance(q, FullCovariance):
         return FullCovariance(q.mean[rows], q.factors[rows], q._names)
-    return AggregatedPosterior(np.asarray(q.mean[rows]), np.asarray(q.variance[rows]), q._names)
+    mean, variance = np.asarray(q.mean[rows]), np.asarray(q.variance[rows])
+    if not q._checked:  # here, where the rows' numbers are known
+        _check_values(mean, variance, q._names, np.flatnonzero(rows) if rows.dtype == bool else rows)
+    return AggregatedPosterior(mean, variance, q._names)
 
 
 def has_density(q: AggregatedPosterior) -> bool:

@@ -42,6 +42,20 @@ def grouped_mean(values: np.ndarray, groups: np.ndarray) -> GroupedMean:
     return GroupedMean(mean, float(np.sqrt(count / (count - 1) * (sums @ sums)) / len(values)), count)
 
 
+def least_total_variation(held: np.ndarray, groups: np.ndarray, drawn: np.ndarray, level: float = 0.05) -> float:
+    """One-sided lower limit of TV(Q, p) from any region A, since TV(Q, p) ≥ Q(A) − p(A); between 0 and 1.
+
+    Args:
+        held: (M,) which draws of Q lie in A; A must not have been chosen by these draws.
+        groups: (M,) which draws of Q belong together.
+        drawn: (K,) which independent draws of p lie in A.
+        level: Probability that the limit is too high.
+    """
+    q, p = grouped_mean(held, groups), grouped_mean(drawn, np.arange(len(drawn)))
+    low = GroupedMean(q.value - p.value, float(np.hypot(q.se, p.se)), q.groups).low(level)
+    return float(np.clip(low, 0.0, 1.0))
+
+
 def _t(level: float, groups: int) -> float:
     from scipy.special import stdtrit
 

@@ -102,6 +102,16 @@ def feasible_information(information: Estimate, n: int, mean_kl: float, dimensio
     return min(max(information.value, 0.0), max(upper, 0.0))
 
 
+def refuse_upside_down(gap: float, se: float) -> None:
+    """Refuse a bracket of KL(Q‖p) whose upper end lies `gap` ± `se` nats above its lower end, where that is negative.
+
+    Raises:
+        ImpossibleEstimate: the gap is negative by more than six standard errors.
+    """
+    if gap < -IMPOSSIBLE * np.nan_to_num(se) - ROUNDING:
+        raise ImpossibleEstimate(f"the bracket is upside down by {-gap:.6g} nats")
+
+
 def gaussian_part(moments: Moments, covariance: np.ndarray) -> float:
     """KL(N(m, Σ) ‖ N(0, I)) with the mean and covariance of Q(z), nats; −½ ln det R in canonical form.
 

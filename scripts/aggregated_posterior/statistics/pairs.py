@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..posterior.mixture import AggregatedPosterior
+from ..posterior.other_laws import FullCovariance
 
 # Canonical coordinates from −REACH to REACH in cells of STEP; posteriors narrower than a cell are drawn as wide as one.
 REACH, STEP = 4.5, 0.125
@@ -42,10 +43,11 @@ def most_dependent_pair(q: AggregatedPosterior, shift: np.ndarray, scale: np.nda
         among: Indices of dimensions, most important first; the first sixteen are looked at.
 
     Returns:
-        The pair, or None where there are fewer than two dimensions.
+        The pair, or None where there are fewer than two dimensions, or where posteriors have full covariances: their
+        diagonals alone, which the tables are made of, are another joint law.
     """
     among = np.sort(np.asarray(among)[:DIMENSIONS])
-    if len(among) < 2:
+    if len(among) < 2 or isinstance(q, FullCovariance):
         return None
     rows = np.arange(0, q.n, -(-q.n // ROWS))
     mean = (np.asarray(q.mean[rows][:, among], dtype=np.float64) - shift[among]) * scale[among]

@@ -18,17 +18,15 @@ from ..posterior.other_laws import FullCovariance, has_density
 from ..posterior.splits import Posteriors, active_dimensions
 from ..streams import stream
 from .divergence import (
-    IMPOSSIBLE,
-    ROUNDING,
     Draws,
     Estimate,
-    ImpossibleEstimate,
     balanced_draws,
     certified_gaussian,
     feasible_information,
     fit_certifying_mixture,
     gaussian_part,
     mutual_information,
+    refuse_upside_down,
 )
 from .fitted_mixture import ActiveMixture
 from .joint_shape import mardia_kurtosis, mardia_skewness, maximum_mean_discrepancy
@@ -322,10 +320,7 @@ class Portrait:
         prior = self.log_prior(form, draws.z)
         low, high = draws.mean(log_train - prior), draws.mean(log_test - prior)
         gap = draws.mean(log_test - log_train)
-        if gap.value < -IMPOSSIBLE * np.nan_to_num(gap.se) - ROUNDING:
-            raise ImpossibleEstimate(
-                f"the bracket is upside down: held-out {low.value:.6g} > in-sample {high.value:.6g} nats, form {form}"
-            )
+        refuse_upside_down(gap.value, gap.se)
         many, log_mixture = self._certified
         estimates = {
             "bracket_low": low,

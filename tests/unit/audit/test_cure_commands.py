@@ -117,6 +117,16 @@ def test_canonical_names_an_outlier_and_does_without_it(tmp_path, capsys):
     np.testing.assert_allclose(load_file(tmp_path / "b.safetensors")["scale"], 1, atol=0.1)
 
 
+def test_canonical_says_that_an_outlier_of_a_streamed_file_stays(tmp_path, capsys, monkeypatch):
+    mean, variance = np.random.default_rng(0).standard_normal((1000, 3)), np.ones((1000, 3))
+    variance[17, 2] = 5e8
+    np.savez(tmp_path / "a.npz", mean=mean, variance=variance)
+    monkeypatch.setattr("aggregated_posterior.posterior.foreign_files.STREAMED_NUMBERS", 100)
+    status, _, err = run(capsys, "canonical", tmp_path / "a.npz", "-o", tmp_path / "b.safetensors")
+    assert status == 0 and "1 row(s) far outside all others are part of the moments" in err
+    assert "Row 17, dimension 2 is an outlier" in err
+
+
 def test_canonical_arrays_of_one_scale_are_one_factor():
     q = AggregatedPosterior(np.array([[1.0, 1.0], [3.0, 3.0]]), np.full((2, 2), 3.0))
     arrays = canonical_arrays(canonical_form(q))

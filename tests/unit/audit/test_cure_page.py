@@ -7,6 +7,7 @@ import re
 import shlex
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from aggregated_posterior import audit
@@ -80,13 +81,16 @@ def test_advice_and_page_are_of_one_fit(monkeypatch):
         result.sampler()
 
 
-def test_its_commands_run(folder, monkeypatch, capsys):
-    monkeypatch.chdir(folder)
-    page = (folder / "audit.html").read_text()
-    lines = [
+def commands_of(page):
+    return [
         line for block in re.findall(r"<pre[^>]*><code>(aggregated-posterior .*?)</code>", page, re.S)
         for line in html.unescape(block).splitlines()
     ]  # fmt: skip
+
+
+def test_its_commands_run(folder, monkeypatch, capsys):
+    monkeypatch.chdir(folder)
+    lines = commands_of((folder / "audit.html").read_text())
     assert [shlex.split(line)[1] for line in lines] == ["fit", "sample", "canonical"]
     for line in lines:
         assert main(shlex.split(line)[1:]) == 0, line
@@ -94,6 +98,29 @@ def test_its_commands_run(folder, monkeypatch, capsys):
     assert z.shape == (1000, 12)
     np.testing.assert_allclose(z[:, :2].mean(axis=0), [1, -2], atol=0.3)
     capsys.readouterr()
+
+
+def test_its_commands_read_the_file_as_the_audit_did(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    mean, variance = clusters()
+    kind = (mean[:, 0] > 1).astype(int)
+    np.savez("k.npz", **{"foo": mean, "-it's bar": variance, "kind": kind, "batch": kind, "mean_1": mean, "rest": mean})
+    reading = ["--mean", "foo", "--variance=-it's bar", "--labels", "kind", "--labels", "batch", "--layout", "flat"]
+    assert main(["audit", "k.npz", *reading, "--html", "k.html", "--points", "300"]) == 0
+    lines = commands_of((tmp_path / "k.html").read_text())
+    assert [shlex.split(line)[1] for line in lines] == ["fit", "sample", "canonical"]
+    for line in lines:
+        assert main(shlex.split(line)[1:]) == 0, line
+    capsys.readouterr()
+
+
+def test_every_column_of_labels_has_one_in_the_table():
+    mean, variance = clusters()
+    side = mean[:, 0] > 1
+    labels = pd.DataFrame({"kind": side, "<age>": mean[:, 0], "batch": side[::-1]})
+    page = html_page(audit(mean, variance, labels=labels, **FAST), "a.npz")
+    table = page[page.index("Latent dimensions</caption>") :]
+    assert all(heading in table for heading in ("kind η²", "batch η²", "&lt;age&gt; r²"))
 
 
 def test_one_dimension_too_few_rows_and_nothing_active_have_pages_too():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import h5py
 import numpy as np
@@ -456,6 +457,60 @@ def test_what_does_not_fit_is_streamed_with_exact_moments(tmp_path, monkeypatch,
     assert shards.summary["n"] == 6000 and len(shards.plan.left_out) == 2
     assert all("drawn at random, not" in text for text in shards.plan.left_out)
     np.testing.assert_allclose(shards.dimensions["ks"], whole.dimensions["ks"], atol=0.02)
+
+
+@pytest.mark.parametrize("row", [3, 3500])
+@pytest.mark.parametrize(
+    ("spread", "value", "words"),
+    [
+        ("variance", np.nan, "NaN or infinite"), ("variance", 0.0, "is zero"), ("std", 0.0, "is zero"),
+        ("variance", -1.0, "cannot be negative"), ("log_variance", np.nan, "NaN or infinite"),
+        ("log_variance", 400.0, "no usable variance"), ("mean", np.inf, "NaN or infinite"),
+    ],
+)  # fmt: skip
+def test_a_bad_value_of_a_streamed_file_is_told_with_its_row(tmp_path, monkeypatch, capsys, row, spread, value, words):
+    from aggregated_posterior.posterior import containers, foreign_files
+
+    mean, variance = normal(4000, 3, 0.5)
+    arrays = {"mean": mean, "variance" if spread == "mean" else spread: variance}
+    arrays[spread][row, 1] = value
+    np.savez(tmp_path / "a.npz", **arrays)
+    monkeypatch.setattr(containers, "MAPPED_BYTES", 1000)
+    monkeypatch.setattr(foreign_files, "STREAMED_NUMBERS", 10_000)
+    for command in (["audit"], ["canonical", "-o", str(tmp_path / "b.safetensors")]):
+        assert main([command[0], str(tmp_path / "a.npz"), *command[1:]]) == 2
+        told = capsys.readouterr().err
+        assert words in told and f"{spread}:" in told and f"the first at row {row}, dimension 1" in told
+    assert not (tmp_path / "b.safetensors").exists()
+
+
+@pytest.mark.parametrize("value", [0.0, np.nan])
+def test_a_bad_value_of_a_mapped_file_is_told_with_its_row(tmp_path, monkeypatch, value):
+    from aggregated_posterior.posterior import containers
+
+    mean, variance = normal(100, 3, 0.5)
+    variance[7, 1] = value
+    np.savez(tmp_path / "a.npz", mean=mean, variance=variance)
+    monkeypatch.setattr(containers, "MAPPED_BYTES", 1000)
+    with pytest.raises(DataError, match=r"variance: .* the first at row 7, dimension 1"):
+        audit_file(tmp_path / "a.npz", **FAST)
+
+
+@pytest.mark.parametrize(("spread", "value"), [("variance", np.nan), ("log_variance", 400.0)])
+def test_a_bad_value_among_rows_drawn_of_a_streamed_file_is_told_with_its_row(
+    tmp_path, monkeypatch, capsys, spread, value
+):
+    from aggregated_posterior.generation import chosen_sampler
+    from aggregated_posterior.posterior import foreign_files
+
+    mean, variance = normal(4000, 3, 0.5)
+    variance[3000:, 1] = value
+    np.savez(tmp_path / "a.npz", **{"mean": mean, spread: variance})
+    monkeypatch.setattr(foreign_files, "STREAMED_NUMBERS", 10_000)
+    monkeypatch.setattr(chosen_sampler, "LARGEST_ROWS", 1000)
+    assert main(["fit", str(tmp_path / "a.npz"), "-o", str(tmp_path / "b.safetensors")]) == 2
+    row = int(re.search(rf"{spread}: .* the first at row (\d+), dimension 1", capsys.readouterr().err)[1])
+    assert 3000 <= row < 4000
 
 
 def test_spatial_latents_are_streamed_too(tmp_path, monkeypatch):

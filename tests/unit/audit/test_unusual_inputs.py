@@ -336,3 +336,21 @@ def test_the_pipeline_refuses_dimensions_that_follow_from_others(tmp_path):
     with pytest.raises(DataError, match="dimension 1 is a linear combination"):
         prepare_posteriors(str(tmp_path / "a.npz"), str(tmp_path / "b.safetensors"), 2)
     assert not (tmp_path / "b.safetensors").exists()
+
+
+@pytest.mark.parametrize("half", ["", "_test"])
+def test_the_pipeline_refuses_full_covariances(tmp_path, half):
+    arrays = with_test(normal(100, 2), normal(50, 2, seed=1))
+    del arrays[f"variance{half}"]
+    arrays[f"scale_tril{half}"] = np.tile([[1.0, 0.0], [0.9, 0.5]], (len(arrays[f"mean{half}"]), 1, 1))
+    np.savez(tmp_path / "a.npz", **arrays)
+    with pytest.raises(DataError, match=r"a\.npz: has full covariances.*aggregated-posterior audit"):
+        prepare_posteriors(str(tmp_path / "a.npz"), str(tmp_path / "b.safetensors"), 2)
+    assert not (tmp_path / "b.safetensors").exists()
+
+
+def test_the_pipeline_says_what_becomes_of_groups(tmp_path, capsys):
+    np.savez(tmp_path / "a.npz", **normal(100, 2), groups=np.repeat(np.arange(20), 5))
+    prepare_posteriors(str(tmp_path / "a.npz"), str(tmp_path / "b.safetensors"), 2)
+    told = capsys.readouterr().err
+    assert told.count("warning:") == 1 and "groups of rows are not kept, and errors are by consecutive rows" in told

@@ -2,7 +2,7 @@
 
 import pytest
 
-from aggregated_posterior.pipeline.progress import Progress, duration, job_label, label_of_file
+from aggregated_posterior.pipeline.progress import Progress, job_label, label_of_file
 
 MODEL = "results/mnist/models/fashion_mnist/dense_customary/latent_16/kl_0.5/seed_12"
 LABEL = "fashion_mnist dense_customary d=16 β=0.5 seed 12"
@@ -24,22 +24,6 @@ def test_a_file_says_whose_it_is(path, label):
 def test_a_label_leaves_out_what_names_no_model_and_cannot_move_the_cursor():
     place = {"seed": "0", "experiment": "tiny", "dataset": "a\x1b[2J"}
     assert job_label("train_judge", place) == "train_judge a\\x1b[2J seed 0"
-
-
-@pytest.mark.parametrize(
-    ("seconds", "words"),
-    [
-        (0.2, "0 s"),
-        (43, "43 s"),
-        (99.4, "99 s"),
-        (99.6, "2 min"),
-        (720, "12 min"),
-        (3900, "65 min"),
-        (7500, "2 h 05 min"),
-    ],
-)
-def test_durations_have_two_figures(seconds, words):
-    assert duration(seconds) == words
 
 
 def test_a_line_at_most_every_ten_seconds_with_the_pace_since_the_last(capsys):

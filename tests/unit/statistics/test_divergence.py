@@ -18,6 +18,7 @@ from aggregated_posterior.statistics.divergence import (
     fit_certifying_mixture,
     gaussian_part,
     mutual_information,
+    refuse_upside_down,
 )
 from aggregated_posterior.statistics.joint_shape import mardia_kurtosis, mardia_skewness, maximum_mean_discrepancy
 from aggregated_posterior.statistics.portrait import Portrait
@@ -246,6 +247,14 @@ def check_laws(row: dict) -> None:
     assert row["gaussian_part"] >= 0
     error = row["bracket_high_se"] + row["certified_gmm_se"] + row["certified_gaussian_se"]
     assert max(row["certified_gmm"], row["certified_gaussian"]) <= row["bracket_high"] + 5 * error
+
+
+def test_a_bracket_upside_down_by_more_than_its_error_stops_the_program():
+    for gap, se in ((-0.5, 0.1), (-1e-8, np.nan), (0.2, 0.0)):
+        refuse_upside_down(gap, se)
+    for gap, se in ((-0.7, 0.1), (-1e-6, np.nan)):
+        with pytest.raises(ImpossibleEstimate, match="upside down"):
+            refuse_upside_down(gap, se)
 
 
 def test_in_sample_divergence_of_a_perfect_model_is_arithmetic():

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from aggregated_posterior.posterior.mixture import AggregatedPosterior
+from aggregated_posterior.posterior.other_laws import FullCovariance
 from aggregated_posterior.statistics.pairs import STEP, most_dependent_pair
 
 
@@ -38,3 +39,9 @@ def test_shift_and_scale_bring_it_into_view():
 
 def test_one_dimension_has_no_pair():
     assert most_dependent_pair(correlated(0.5), np.zeros(5), np.ones(5), np.array([2])) is None
+
+
+def test_posteriors_with_full_covariances_have_no_pair():
+    factors = np.tile([[1.0, 0.0], [0.9, 0.4]], (100, 1, 1))
+    q = FullCovariance(np.zeros((100, 2)), factors)
+    assert most_dependent_pair(q, np.zeros(2), np.ones(2), np.arange(2)) is None
