@@ -261,8 +261,8 @@ def audit_posteriors(
     of_errors = posteriors if streamed else grouped
     whole = Portrait(
         posteriors,
-        groups_train=_dependent(of_errors.groups_train),
-        groups_test=_dependent(of_errors.groups_test),
+        groups_train=_dependent(posteriors.train, of_errors.groups_train),
+        groups_test=_dependent(posteriors.test, of_errors.groups_test),
         **settings,
     )
     canonical, active = whole.canonical, whole.active
@@ -380,9 +380,9 @@ def _components(most: int) -> tuple[int, ...]:
     return tuple(k for k in sorted({*COMPONENTS, most}) if 1 < k <= most)
 
 
-def _dependent(groups: np.ndarray | None) -> np.ndarray | None:
+def _dependent(q: AggregatedPosterior | None, groups: np.ndarray | None) -> np.ndarray | None:
     """The groups where there are any: None where every row stands for itself, or rows are the atoms of a whole law."""
-    return None if groups is None or is_discrete(groups) or len(np.unique(groups)) == len(groups) else groups
+    return None if groups is None or len(np.unique(groups)) == len(groups) or is_discrete(q, groups) else groups
 
 
 def _without_outliers(posteriors: Posteriors) -> tuple[Posteriors, list[Outlier]]:

@@ -88,6 +88,19 @@ def test_groups_are_held_out_whole_and_widen_the_errors():
     assert width[0] > 2 * width[1]
 
 
+def test_few_large_groups_are_groups_and_no_law_of_few_rows():
+    rng = np.random.default_rng(0)
+    users = np.repeat(np.arange(15), 100)
+    rows = 0.95 * rng.standard_normal((15, 8))[users] + 0.1 * rng.standard_normal((1500, 8))
+    result = audit(rows, np.full((1500, 8), 0.09), groups=users, **FAST)
+    assert certifies_nothing(result) and not result.summary["discrete"]
+    assert result.summary["groups"] == 15 and "a fifth of the groups" in result.summary["held_out"]
+    # Atoms of a law are still atoms, also where groups say so.
+    atoms = rng.standard_normal((15, 8))[users]
+    for groups in ({}, {"groups": users}):
+        assert audit(atoms, np.full((1500, 8), 0.09), **groups, **FAST).summary["discrete"]
+
+
 def test_weights_are_repetitions():
     mean, variance = normal(400, 3, 0.3)
     weights = np.random.default_rng(3).integers(1, 5, 400)
