@@ -26,7 +26,7 @@ from ..posterior.containers import as_array
 from ..posterior.exchangeable import group_rows, is_discrete, split_rows
 from ..posterior.foreign_files import ALIASES, Layout, Reading, meaning, posteriors_from_arrays, read_levels
 from ..posterior.gauge import Canonical
-from ..posterior.labels import as_labels, is_missing, label_columns
+from ..posterior.labels import as_labels, is_missing, label_columns, without_mask
 from ..posterior.mixture import AggregatedPosterior, Moments
 from ..posterior.other_laws import Codes, FullCovariance, StreamedPosterior
 from ..posterior.outliers import Outlier, without_outliers
@@ -175,7 +175,9 @@ _SETTINGS = ("active_threshold", "points", "gmm_components", "fit_points", "prio
 
 def _labels_or_array(name: str, value: Any) -> np.ndarray:
     base = meaning(name)[0]
-    return as_labels(value, name) if base == "labels" else as_array(value, name)
+    if base == "labels":
+        return as_labels(value, name)
+    return as_array(without_mask(value) if base == "groups" else value, name)
 
 
 def _unknown_keyword(name: str) -> str:

@@ -110,7 +110,13 @@ def as_array(value: object, name: str) -> np.ndarray:
     """A NumPy array of an array, a table or a tensor, without importing the library that it comes from.
 
     torch tensors may require gradients, live on a GPU or be of bfloat16, which NumPy lacks (it becomes float32).
+
+    Raises:
+        DataError: It is no array, or an array in which something is masked.
     """
+    if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
+        row = int(np.nonzero(np.atleast_1d(np.ma.getmaskarray(value)))[0][0])
+        raise DataError(f"{name}: row {row} is masked; leave such rows out of all arrays")
     if hasattr(value, "detach"):
         value = value.detach().cpu()
         try:

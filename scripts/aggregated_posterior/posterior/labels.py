@@ -58,13 +58,25 @@ def missing_values(values: np.ndarray) -> np.ndarray:
     return np.array([_is_nothing(value) for value in values]) if values.dtype == object else is_missing(values)
 
 
+def without_mask(value: Any) -> Any:
+    """A masked array as one of objects that holds None where something is masked; anything else as it is."""
+    if not isinstance(value, np.ma.MaskedArray):
+        return value
+    masked = np.ma.getmaskarray(value)
+    if not masked.any():
+        return value.data
+    values = value.data.astype(object)
+    values[masked] = None
+    return values
+
+
 def _columns(value: Any, name: str) -> dict[str, np.ndarray]:
     if hasattr(value, "columns") and hasattr(value, "iloc"):  # a DataFrame
         columns = {str(column): value[column] for column in value.columns}
     elif getattr(value, "dtype", None) is not None and getattr(value.dtype, "names", None):
         columns = {column: value[column] for column in value.dtype.names}
     else:
-        array = value
+        array = value = without_mask(value)
         if not hasattr(value, "codes") and not hasattr(value, "cat"):
             array = value.detach().cpu().numpy() if hasattr(value, "detach") else np.asarray(value)
             if array.ndim > 2:
@@ -82,6 +94,7 @@ def _columns(value: Any, name: str) -> dict[str, np.ndarray]:
 
 def _one(column: Any, name: str) -> np.ndarray:
     # pandas extension types (Categorical, nullable integers, text) become objects, and None, NaN, NaT and NA alike.
+    column = without_mask(column)  # of a structured array
     dtype = getattr(column, "dtype", None)
     array = column if isinstance(column, np.ndarray) else np.asarray(column, dtype=None if dtype is None else object)
     if isinstance(dtype, np.dtype) and array.dtype == object and dtype.kind != "O":

@@ -12,10 +12,11 @@ from safetensors.numpy import save_file
 
 from aggregated_posterior.audit.auditing import audit
 from aggregated_posterior.audit.cli import main
+from aggregated_posterior.audit.fitting import fit_sampler
 from aggregated_posterior.audit.own_prior import as_prior
 from aggregated_posterior.generation.chosen_sampler import FORMAT, choose_sampler, load_sampler
 from aggregated_posterior.posterior.foreign_files import posteriors_from_arrays, read_posteriors
-from aggregated_posterior.posterior.labels import as_labels
+from aggregated_posterior.posterior.labels import as_labels, is_missing
 from aggregated_posterior.storage import DataError
 from prepare_posteriors import prepare_posteriors
 
@@ -87,6 +88,38 @@ def test_rows_without_a_group_are_refused(groups):
 def test_weights_are_numbers(weights):
     with pytest.raises(DataError, match=r"weights has type .*: expected numbers"):
         posteriors_from_arrays(normal(60, 2) | {"weights": weights})
+
+
+@pytest.mark.parametrize("name", ["mean", "variance", "weights", "mean_test", "prior"])
+def test_masked_numbers_are_refused_with_their_row(name):
+    given = with_test(normal(60, 2), normal(60, 2, seed=1)) | {"weights": np.ones(60), "weights_test": np.ones(60)}
+    given["prior"] = normal(60, 2)["mean"]
+    masked = np.ma.array(given[name], mask=False)
+    masked[7:] = np.ma.masked
+    with pytest.raises(DataError, match=f"{name}: row 7 is masked"):
+        audit(**given | {name: masked})
+    if name in ("mean", "variance"):
+        with pytest.raises(DataError, match=f"{name}: row 7 is masked"):
+            fit_sampler(**normal(60, 2) | {name: masked})
+
+
+def test_masked_labels_are_missing_and_masked_groups_are_refused():
+    mask = np.arange(60) % 4 == 0
+    for plain in (np.arange(60) % 3, np.where(np.arange(60) % 3, "a", "b"), np.linspace(0, 1, 60), np.arange(60) < 30):
+        labels = as_labels(np.ma.array(plain, mask=mask))
+        np.testing.assert_array_equal(is_missing(labels), mask)
+        np.testing.assert_array_equal(labels[~mask], plain.astype(labels.dtype)[~mask])
+    table = np.ma.array(np.zeros(60, [("donor", int), ("age", float)]))
+    table["age"][mask] = np.ma.masked
+    np.testing.assert_array_equal(is_missing(as_labels(table)["age"]), mask)
+    assert not is_missing(as_labels(table)["donor"]).any()
+    with pytest.raises(DataError, match="groups: 15 of 60 rows have none, the first is row 0"):
+        audit(**normal(60, 2), groups=np.ma.array(np.arange(60), mask=mask))
+    # A mask that hides nothing changes nothing.
+    plain, masked = (
+        audit(**{name: kind(a) for name, a in normal(60, 2).items()}, **FAST) for kind in (np.array, np.ma.array)
+    )
+    assert plain.summary == masked.summary
 
 
 @pytest.mark.filterwarnings("error")
