@@ -264,6 +264,11 @@ def _read_csv(path: Path, wanted: Wanted) -> tuple[dict[str, np.ndarray], list[s
         table = pd.read_csv(path)
     except (UnicodeDecodeError, *_DAMAGE) as error:
         raise DataError(f"{path}: cannot be read as a table ({reason(error)}); write it with a header line") from None
+    if not isinstance(table.index, pd.RangeIndex):  # pandas takes the fields in front for names of rows
+        raise DataError(
+            f"{path}: the rows have more fields than the header has names ({len(table.columns)}); name every column, "
+            "or write the rows without a delimiter at the end"
+        )
     columns: dict[str, list[tuple[int, str]]] = {}
     for column in map(str, table.columns):
         match = re.fullmatch(r"(.*?[^\d_.\[])[_.\[]?(\d{1,9})\]?(_train|_test)?", column)
@@ -274,12 +279,17 @@ def _read_csv(path: Path, wanted: Wanted) -> tuple[dict[str, np.ndarray], list[s
         if wanted(name):
             ordered = [column for _, column in sorted(parts)]
             first = min(index for index, _ in parts)
+            if first < 0 and len(parts) > 1:
+                raise DataError(
+                    f"{path}: the column {name} stands beside {listed(ordered[1:])}, as if it were one of them; rename "
+                    "it, or leave it out"
+                )
             if first >= 0 and sorted(index for index, _ in parts) != [min(first, 1) + n for n in range(len(parts))]:
                 raise DataError(
                     f"{path}: the columns {listed(ordered)} are not numbered from 0 or 1 without a gap; give what "
                     "is missing, or number them anew"
                 )
-            numbers = table[ordered].to_numpy() if parts[0][0] >= 0 else table[ordered[0]].to_numpy()
+            numbers = table[ordered].to_numpy() if first >= 0 else table[ordered[0]].to_numpy()
             arrays[name] = numbers.astype(np.float64) if numbers.dtype.kind in "iuf" and numbers.ndim == 2 else numbers
     return arrays, sorted(columns)
 

@@ -355,6 +355,36 @@ def test_numbered_columns_with_a_gap_are_refused(tmp_path, names):
         read_posteriors(tmp_path / "a.csv")
 
 
+@pytest.mark.parametrize(
+    ("header", "words"),
+    [
+        ("mean_0,mean_1,std_0,std_1,mean,std", "column mean stands beside mean_0, mean_1"),
+        ("mean,std,mean_0,mean_1,std_0,std_1", "column mean stands beside mean_0, mean_1"),
+        ("mean_0,mean_1,std_0,std_1,label,label", "column label stands beside label.1"),
+        ("mean_0,mean_1,std_0,std_1,label,label_1", "column label stands beside label_1"),
+        ("mean_0,mean_1,std_0,std_1,label_1,label", "column label stands beside label_1"),
+    ],
+)
+def test_a_column_without_a_number_beside_numbered_ones_is_refused(tmp_path, header, words):
+    rows = [",".join(f"{x:.4f}" for x in row) for row in np.random.default_rng(0).uniform(0.1, 1, (20, 6))]
+    (tmp_path / "own.csv").write_text("\n".join([header, *rows]))
+    with pytest.raises(DataError, match=words):
+        read_posteriors(tmp_path / "own.csv")
+
+
+@pytest.mark.parametrize("end", [",", ",7"])
+def test_rows_of_a_table_with_more_fields_than_its_header_are_refused(tmp_path, end):
+    rows = [",".join(f"{x:.4f}" for x in row) + ",2" for row in np.random.default_rng(0).uniform(0.1, 1, (20, 4))]
+    path = tmp_path / "own.csv"
+    for faulty in (range(20), [0], [9]):
+        lines = [row + end * (i in faulty) for i, row in enumerate(rows)]
+        path.write_text("\n".join(["mean_0,mean_1,logvar_0,logvar_1,labels", *lines]))
+        with pytest.raises(
+            DataError, match=r"more fields than the header has names \(5\)|Expected 5 fields in line 11"
+        ):
+            read_posteriors(path)
+
+
 def test_columns_may_be_numbered_from_one(tmp_path):
     (tmp_path / "a.csv").write_text("mean_2,mean_1,variance_1,variance_2\n" + "1.5,1,1,2\n2,3,1,2\n" * 9)
     read = read_posteriors(tmp_path / "a.csv").train
