@@ -13,7 +13,8 @@ import numpy as np
 
 from ..storage import DataError
 from ..streams import stream
-from .mixture import AggregatedPosterior
+from .labels import numbering
+from .mixture import SMALLEST_VARIANCE, AggregatedPosterior
 from .other_laws import StreamedPosterior, take_rows
 from .splits import FEWEST_ROWS, HELD_OUT_SHARE, Posteriors
 
@@ -86,13 +87,15 @@ def group_rows(posteriors: Posteriors, seed: int = 0) -> tuple[np.ndarray, np.nd
 
     Groups that the user gave are believed, also where rows in different ones are the same; without them, rows that are
     the same posterior form a group.
+
+    Raises:
+        DataError: Groups are dates in one half only.
     """
     train, test = posteriors.train, posteriors.test
     warnings = []
     if posteriors.groups_train is not None:
-        names = posteriors.groups_train
-        names = names if posteriors.groups_test is None else np.concatenate([names, posteriors.groups_test])
-        groups = np.unique(np.asarray(names).astype(str) if names.dtype == object else names, return_inverse=True)[1]
+        names = [half for half in (posteriors.groups_train, posteriors.groups_test) if half is not None]
+        groups = numbering(names, "groups")
     else:
         groups = same_rows(train if test is None else _stacked(train, test), seed)
     of_train, of_test = groups[: train.n], None if test is None else groups[train.n :]
@@ -231,7 +234,7 @@ def _on_repeats(groups: np.ndarray, what: str) -> list[str]:
 
 
 def _stacked(first: AggregatedPosterior, second: AggregatedPosterior) -> AggregatedPosterior:
-    """Both halves' diagonals, for comparing rows only."""
+    """Both halves' diagonals, for comparing rows only; codes get the smallest variance there is."""
     mean = np.concatenate([first.mean, second.mean])
-    variance = np.concatenate([np.maximum(q.variance, np.finfo(np.float64).tiny) for q in (first, second)])
+    variance = np.concatenate([np.maximum(q.variance, np.float64(SMALLEST_VARIANCE)) for q in (first, second)])
     return AggregatedPosterior(mean, variance)

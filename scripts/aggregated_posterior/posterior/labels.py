@@ -7,6 +7,8 @@ several.
 
 from __future__ import annotations
 
+from datetime import date
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -50,12 +52,30 @@ def is_missing(labels: np.ndarray) -> np.ndarray:
     """Which labels of one column are missing, (N,) booleans."""
     if labels.dtype.kind == "f":
         return np.isnan(labels)
-    return labels == "" if labels.dtype.kind == "U" else np.zeros(len(labels), bool)
+    if labels.dtype.kind in "mM":
+        return np.isnat(labels)
+    return labels == labels.dtype.type() if labels.dtype.kind in "US" else np.zeros(len(labels), bool)
 
 
 def missing_values(values: np.ndarray) -> np.ndarray:
     """Which of the values (N,) are missing, whatever their type, (N,) booleans."""
     return np.array([_is_nothing(value) for value in values]) if values.dtype == object else is_missing(values)
+
+
+def numbering(parts: list[np.ndarray], name: str) -> np.ndarray:
+    """A number for every value of the parts (N_i,), one part after the other, (ΣN_i,): the same for equal values.
+
+    Values are compared and not the arrays' types: 1, 1.0, True and the text "1" are equal.
+
+    Raises:
+        DataError: Dates in one part and something else in another.
+    """
+    if len({_holds_dates(part) for part in parts}) > 1:
+        raise DataError(f"{name} are dates in one half and something else in the other; write them alike in both")
+    kinds = {part.dtype.kind for part in parts}
+    if len(kinds) > 1 or "O" in kinds:
+        parts = [np.array([_as_text(x) for x in (part if part.dtype.kind == "M" else part.tolist())]) for part in parts]
+    return np.unique(np.concatenate(parts), return_inverse=True)[1]
 
 
 def without_mask(value: Any) -> Any:
@@ -137,6 +157,23 @@ def _numbers(numbers: np.ndarray, name: str) -> np.ndarray:
         return numbers
     whole = np.where(np.isnan(numbers), 0, numbers).astype(np.int64)
     return np.where(np.isnan(numbers), "", whole.astype(str)) if len(present) < len(numbers) else whole
+
+
+def _holds_dates(values: np.ndarray) -> bool:
+    kind = values.dtype.kind
+    return kind == "M" or (kind == "O" and any(isinstance(value, date | np.datetime64) for value in values))
+
+
+def _as_text(value: Any) -> str:
+    """A text that is the same for equal values."""
+    if isinstance(value, date | np.datetime64):
+        import pandas as pd  # here, because few inputs need it
+
+        return pd.Timestamp(value).isoformat()
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
+    whole = isinstance(value, Integral | np.bool_) or (isinstance(value, Real) and float(value).is_integer())
+    return str(int(value) if whole else value)
 
 
 def _is_nothing(value: Any) -> bool:

@@ -257,6 +257,23 @@ def test_codes_without_variances():
     json.dumps(result.to_dict()["summary"], allow_nan=True)
 
 
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+def test_codes_with_held_out_codes(tmp_path, capsys, kind):
+    rng = np.random.default_rng(0)
+    arrays = {
+        "mean": rng.standard_normal((200, 3)).astype(kind),
+        "mean_test": rng.standard_normal((50, 3)).astype(kind),
+    }
+    result = audit(**arrays, deterministic=True, **FAST)
+    assert result.summary["held_out"] == "the file's own held-out rows" and result.warnings == []
+    copied = audit(**arrays | {"mean_test": arrays["mean"][:50]}, deterministic=True, **FAST)
+    assert any("50 of 50 held-out rows are training rows" in text for text in copied.warnings)
+    np.savez(tmp_path / "own.npz", **arrays)
+    for command in (["audit", "--points", "100"], ["fit", "--output", str(tmp_path / "sampler.safetensors")]):
+        assert main([*command, str(tmp_path / "own.npz"), "--deterministic"]) == 0
+    capsys.readouterr()
+
+
 def test_distances_of_codes_against_known_values():
     known = distances_of_codes(np.array([[0.0], [0.0]]))
     assert known.ks[0] == pytest.approx(0.5) and known.w2[0] == pytest.approx(1)

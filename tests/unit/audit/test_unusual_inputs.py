@@ -7,6 +7,7 @@ import re
 import zipfile
 
 import numpy as np
+import pandas as pd
 import pytest
 from safetensors.numpy import save_file
 
@@ -15,6 +16,7 @@ from aggregated_posterior.audit.cli import main
 from aggregated_posterior.audit.fitting import fit_sampler
 from aggregated_posterior.audit.own_prior import as_prior
 from aggregated_posterior.generation.chosen_sampler import FORMAT, choose_sampler, load_sampler
+from aggregated_posterior.posterior.exchangeable import group_rows
 from aggregated_posterior.posterior.foreign_files import posteriors_from_arrays, read_posteriors
 from aggregated_posterior.posterior.labels import as_labels, is_missing
 from aggregated_posterior.storage import DataError
@@ -68,7 +70,14 @@ def test_held_out_rows_without_an_error_decide_nothing(rows):
 
 
 @pytest.mark.parametrize(
-    "groups", [np.where(np.arange(60) == 7, np.nan, 1.0), np.array(["a"] * 7 + [None] * 53), np.array([""] * 60)]
+    "groups",
+    [
+        np.where(np.arange(60) == 7, np.nan, 1.0),
+        np.array(["a"] * 7 + [None] * 53),
+        np.array([""] * 60),
+        np.array(["NaT"] * 60, "M8[s]"),
+        np.array([b""] * 60),
+    ],
 )
 def test_rows_without_a_group_are_refused(groups):
     with pytest.raises(DataError, match=r"groups: \d+ of 60 rows have none, the first is row [07]"):
@@ -88,6 +97,38 @@ def test_rows_without_a_group_are_refused(groups):
 def test_weights_are_numbers(weights):
     with pytest.raises(DataError, match=r"weights has type .*: expected numbers"):
         posteriors_from_arrays(normal(60, 2) | {"weights": weights})
+
+
+DAYS = np.datetime64("2020-01-01") + np.arange(20)
+
+
+@pytest.mark.parametrize(
+    ("train", "test"),
+    [
+        (np.arange(20), np.arange(20).astype(float).astype(object)),
+        (np.arange(20), np.arange(20).astype(float)),
+        (np.arange(20), np.arange(20).astype(str)),
+        (np.arange(20).astype(float), np.arange(20).astype(str)),
+        (np.arange(20).astype(np.uint64) + 2**62, np.arange(20) + 2**62),
+        (np.arange(20).astype("U"), np.arange(20).astype("S").astype(object)),
+        (DAYS, np.array(list(pd.Series(DAYS)), dtype=object)),
+        (DAYS, DAYS.astype("M8[ns]")),
+    ],
+)
+def test_groups_of_both_halves_are_compared_by_their_values(train, test):
+    q = posteriors_from_arrays(
+        with_test(normal(60, 2) | {"groups": train.repeat(3)}, normal(60, 2, seed=1) | {"groups": test.repeat(3)})
+    )
+    of_train, of_test, (warning,) = group_rows(q)
+    np.testing.assert_array_equal(of_train, of_test)
+    assert len(np.unique(of_train)) == 20
+    assert "60 of 60 held-out rows are of groups that are in the training half" in warning
+
+
+def test_dates_are_groups_in_both_halves_or_in_none():
+    arrays = with_test(normal(20, 2) | {"groups": np.arange(20)}, normal(20, 2, seed=1) | {"groups": DAYS})
+    with pytest.raises(DataError, match="groups are dates in one half and something else in the other"):
+        audit(**arrays, **FAST)
 
 
 @pytest.mark.parametrize("name", ["mean", "variance", "weights", "mean_test", "prior"])
