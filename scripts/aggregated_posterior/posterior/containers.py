@@ -117,17 +117,17 @@ def as_array(value: object, name: str) -> np.ndarray:
     if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
         row = int(np.nonzero(np.atleast_1d(np.ma.getmaskarray(value)))[0][0])
         raise DataError(f"{name}: row {row} is masked; leave such rows out of all arrays")
-    if hasattr(value, "detach"):
-        value = value.detach().cpu()
-        try:
-            return value.numpy()
-        except TypeError:
-            return value.float().numpy()
     try:
+        if hasattr(value, "detach"):
+            value = value.detach().cpu()
+            try:
+                return value.numpy()
+            except TypeError:
+                return value.float().numpy()
         array = np.asarray(value)
         # JAX and ml_dtypes have a bfloat16 of their own that NumPy's functions do not know.
         return array.astype(np.float32) if array.dtype.name == "bfloat16" else array
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RuntimeError) as error:  # the last from torch
         raise DataError(f"{name}: cannot be read as an array ({reason(error)})") from None
 
 
@@ -146,9 +146,13 @@ def _read_npy(path: Path, wanted: Wanted) -> tuple[dict[str, np.ndarray], list[s
         return {}, [path.stem]
     try:
         mode = "r" if path.stat().st_size > MAPPED_BYTES else None
-        return {path.stem: np.load(path, mmap_mode=mode, allow_pickle=False)}, [path.stem]
+        array = np.load(path, mmap_mode=mode, allow_pickle=False)
     except _DAMAGE as error:
         raise DataError(f"{path}: cannot be read as .npy ({reason(error)}); write it again with numpy.save") from None
+    if not isinstance(array, np.ndarray):
+        array.close()
+        raise DataError(f"{path}: is an .npz archive and no .npy file; rename it to {path.stem}.npz")
+    return {path.stem: array}, [path.stem]
 
 
 def _read_npz(path: Path, wanted: Wanted) -> tuple[dict[str, np.ndarray], list[str]]:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..storage import DataError
+from .containers import as_array
 
 # Floats that are whole numbers are class numbers if there are at most this many different ones.
 MOST_CLASSES = 100
@@ -92,14 +93,14 @@ def without_mask(value: Any) -> Any:
 
 def _columns(value: Any, name: str) -> dict[str, np.ndarray]:
     if hasattr(value, "columns") and hasattr(value, "iloc"):  # a DataFrame
-        columns = {str(column): value[column] for column in value.columns}
+        columns = _of_table(value, name)
     elif getattr(value, "dtype", None) is not None and getattr(value.dtype, "names", None):
         columns = {column: value[column] for column in value.dtype.names}
     else:
         array = value = without_mask(value)
         if not hasattr(value, "codes") and not hasattr(value, "cat"):
-            array = value.detach().cpu().numpy() if hasattr(value, "detach") else np.asarray(value)
-            if array.ndim > 2:
+            array = as_array(value, name)
+            if array.ndim not in (1, 2):
                 raise DataError(f"{name} has shape {array.shape}: expected (N,), or (N, columns)")
         if getattr(array, "ndim", 1) == 2 and array.shape[1] != 1:
             columns = {str(j): array[:, j] for j in range(array.shape[1])}
@@ -110,6 +111,16 @@ def _columns(value: Any, name: str) -> dict[str, np.ndarray]:
     return {
         key: _one(column, name if len(columns) == 1 else f"{name}, column {key}") for key, column in columns.items()
     }
+
+
+def _of_table(table: Any, name: str) -> dict[str, Any]:
+    """The columns of a DataFrame by name; a single one needs none."""
+    names = [str(column) for column in table.columns]
+    if len(names) > 1 and "" in names:
+        raise DataError(f"{name} has a column without a name, column {names.index('')}; name it")
+    if twice := [column for column in names if names.count(column) > 1]:
+        raise DataError(f"{name} has {names.count(twice[0])} columns called {twice[0]}; give each a name of its own")
+    return {column: table.iloc[:, j] for j, column in enumerate(names)}
 
 
 def _one(column: Any, name: str) -> np.ndarray:
@@ -178,9 +189,9 @@ def _as_text(value: Any) -> str:
 
 def _is_nothing(value: Any) -> bool:
     """None, NaN, pandas' NA and NaT, and empty text."""
-    if value is None or value == "":
-        return True
     try:
-        return bool(value != value)
+        return value is None or bool(value == "") or bool(value != value)
     except TypeError:  # pandas' NA answers a comparison with NA, which is neither true nor false
         return True
+    except ValueError:  # an array, which is no label but not missing
+        return False

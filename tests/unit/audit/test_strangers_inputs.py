@@ -15,6 +15,7 @@ from aggregated_posterior.audit.auditing import Audit, audit, audit_file, audit_
 from aggregated_posterior.audit.cli import main
 from aggregated_posterior.audit.codes import distances_of_codes
 from aggregated_posterior.audit.plan import plan_audit
+from aggregated_posterior.generation.chosen_sampler import choose_sampler
 from aggregated_posterior.posterior.foreign_files import Reading, meaning, read_posteriors
 from aggregated_posterior.posterior.mixture import AggregatedPosterior
 from aggregated_posterior.posterior.splits import Posteriors
@@ -269,9 +270,9 @@ def test_codes_with_held_out_codes(tmp_path, capsys, kind):
     copied = audit(**arrays | {"mean_test": arrays["mean"][:50]}, deterministic=True, **FAST)
     assert any("50 of 50 held-out rows are training rows" in text for text in copied.warnings)
     np.savez(tmp_path / "own.npz", **arrays)
-    for command in (["audit", "--points", "100"], ["fit", "--output", str(tmp_path / "sampler.safetensors")]):
-        assert main([*command, str(tmp_path / "own.npz"), "--deterministic"]) == 0
+    assert main(["audit", "--points", "100", str(tmp_path / "own.npz"), "--deterministic"]) == 0
     capsys.readouterr()
+    choose_sampler(read_posteriors(tmp_path / "own.npz", Reading(deterministic=True)), components=(2,), fit_points=1000)
 
 
 def test_distances_of_codes_against_known_values():

@@ -9,6 +9,7 @@ import zipfile
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from safetensors.numpy import save_file
 
 from aggregated_posterior.audit.auditing import audit
@@ -161,6 +162,61 @@ def test_masked_labels_are_missing_and_masked_groups_are_refused():
         audit(**{name: kind(a) for name, a in normal(60, 2).items()}, **FAST) for kind in (np.array, np.ma.array)
     )
     assert plain.summary == masked.summary
+
+
+CLASSES = pd.Series([None if i % 7 == 0 else i % 3 for i in range(60)], dtype="Int64")
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        CLASSES.astype("string"),
+        (CLASSES == 1).astype("boolean"),
+        CLASSES.astype(object),
+        CLASSES.astype("category"),
+        CLASSES.astype("string").array,
+        CLASSES.tolist(),
+    ],
+    ids=lambda labels: f"{type(labels).__name__} {getattr(labels, 'dtype', '')}",
+)
+def test_the_missing_value_of_pandas_is_missing(labels):
+    np.testing.assert_array_equal(is_missing(as_labels(labels)), np.arange(60) % 7 == 0)
+    with pytest.raises(DataError, match="groups: 9 of 60 rows have none, the first is row 0"):
+        audit(**normal(60, 2), groups=labels)
+
+
+@pytest.mark.parametrize(
+    ("labels", "words"),
+    [
+        (pd.DataFrame(np.ones((60, 3)), columns=["a", "a", "b"]), "labels has 2 columns called a"),
+        (pd.DataFrame(np.ones((60, 2)), columns=[0, "0"]), "labels has 2 columns called 0"),
+        (pd.DataFrame(np.ones((60, 2)), columns=["a", ""]), "labels has a column without a name, column 1"),
+        ({"a": [1] * 60}, r"labels has shape \(\): expected \(N,\)"),
+        ([[1, 2], [1]] * 30, "labels: cannot be read as an array"),
+        ([torch.ones((), requires_grad=True)] * 60, "labels: cannot be read as an array"),
+    ],
+)
+def test_labels_that_are_none_are_one_line(labels, words):
+    with pytest.raises(DataError, match=words) as error:
+        audit(**normal(60, 2), labels=labels)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "mean",
+    [
+        [torch.ones(2, requires_grad=True)] * 60,
+        torch.ones((60, 2)).to_sparse(),
+        torch.ones((60, 2), device="meta"),
+        [[1.0, 2.0], [1.0]] * 30,
+    ],
+    ids=["list of tensors", "sparse", "meta", "ragged"],
+)
+def test_means_that_are_no_arrays_are_one_line(mean):
+    for function in (audit, fit_sampler):
+        with pytest.raises(DataError, match="mean: cannot be read as an array") as error:
+            function(mean, normal(60, 2)["variance"])
+        assert "\n" not in str(error.value)
 
 
 @pytest.mark.filterwarnings("error")
