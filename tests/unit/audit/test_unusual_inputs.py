@@ -319,6 +319,16 @@ def test_shards_whose_names_hold_other_digits(tmp_path):
     assert read_posteriors(tmp_path).train.n == 60
 
 
+@pytest.mark.parametrize("name", ["labels", "groups"])
+@pytest.mark.parametrize("other", [np.datetime64("2020-01-01") + np.arange(20), np.ones((20, 2))])
+def test_shards_of_different_kinds_are_one_line(tmp_path, name, other):
+    for shard, values in enumerate([np.arange(20), other]):
+        np.savez(tmp_path / f"shard-{shard}.npz", **normal(20, 2, seed=shard), **{name: values})
+    with pytest.raises(DataError, match=f"{name}: the shards hold .*, which do not go together") as error:
+        read_posteriors(tmp_path)
+    assert "\n" not in str(error.value)
+
+
 def test_an_array_that_stands_twice_in_an_archive(tmp_path):
     np.savez(tmp_path / "a.npz", **normal(20, 2))
     with zipfile.ZipFile(tmp_path / "a.npz", "a") as archive, pytest.warns(UserWarning, match="Duplicate"):
