@@ -26,7 +26,7 @@ from ..posterior.containers import as_array
 from ..posterior.exchangeable import group_rows, is_discrete, split_rows
 from ..posterior.foreign_files import ALIASES, Layout, Reading, meaning, posteriors_from_arrays, read_levels
 from ..posterior.gauge import Canonical
-from ..posterior.labels import as_labels, is_missing, label_columns
+from ..posterior.labels import as_labels, is_missing, label_columns, without_mask
 from ..posterior.mixture import AggregatedPosterior, Moments
 from ..posterior.other_laws import Codes, FullCovariance, StreamedPosterior
 from ..posterior.outliers import Outlier, without_outliers
@@ -175,7 +175,9 @@ _SETTINGS = ("active_threshold", "points", "gmm_components", "fit_points", "prio
 
 def _labels_or_array(name: str, value: Any) -> np.ndarray:
     base = meaning(name)[0]
-    return as_labels(value, name) if base == "labels" else as_array(value, name)
+    if base == "labels":
+        return as_labels(value, name)
+    return as_array(without_mask(value) if base == "groups" else value, name)
 
 
 def _unknown_keyword(name: str) -> str:
@@ -261,8 +263,8 @@ def audit_posteriors(
     of_errors = posteriors if streamed else grouped
     whole = Portrait(
         posteriors,
-        groups_train=_dependent(of_errors.groups_train),
-        groups_test=_dependent(of_errors.groups_test),
+        groups_train=_dependent(posteriors.train, of_errors.groups_train),
+        groups_test=_dependent(posteriors.test, of_errors.groups_test),
         **settings,
     )
     canonical, active = whole.canonical, whole.active
@@ -380,9 +382,9 @@ def _components(most: int) -> tuple[int, ...]:
     return tuple(k for k in sorted({*COMPONENTS, most}) if 1 < k <= most)
 
 
-def _dependent(groups: np.ndarray | None) -> np.ndarray | None:
+def _dependent(q: AggregatedPosterior | None, groups: np.ndarray | None) -> np.ndarray | None:
     """The groups where there are any: None where every row stands for itself, or rows are the atoms of a whole law."""
-    return None if groups is None or is_discrete(groups) or len(np.unique(groups)) == len(groups) else groups
+    return None if groups is None or len(np.unique(groups)) == len(groups) or is_discrete(q, groups) else groups
 
 
 def _without_outliers(posteriors: Posteriors) -> tuple[Posteriors, list[Outlier]]:

@@ -110,18 +110,24 @@ def as_array(value: object, name: str) -> np.ndarray:
     """A NumPy array of an array, a table or a tensor, without importing the library that it comes from.
 
     torch tensors may require gradients, live on a GPU or be of bfloat16, which NumPy lacks (it becomes float32).
+
+    Raises:
+        DataError: It is no array, or an array in which something is masked.
     """
-    if hasattr(value, "detach"):
-        value = value.detach().cpu()
-        try:
-            return value.numpy()
-        except TypeError:
-            return value.float().numpy()
+    if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
+        row = int(np.nonzero(np.atleast_1d(np.ma.getmaskarray(value)))[0][0])
+        raise DataError(f"{name}: row {row} is masked; leave such rows out of all arrays")
     try:
+        if hasattr(value, "detach"):
+            value = value.detach().cpu()
+            try:
+                return value.numpy()
+            except TypeError:
+                return value.float().numpy()
         array = np.asarray(value)
         # JAX and ml_dtypes have a bfloat16 of their own that NumPy's functions do not know.
         return array.astype(np.float32) if array.dtype.name == "bfloat16" else array
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RuntimeError) as error:  # the last from torch
         raise DataError(f"{name}: cannot be read as an array ({reason(error)})") from None
 
 
@@ -140,9 +146,13 @@ def _read_npy(path: Path, wanted: Wanted) -> tuple[dict[str, np.ndarray], list[s
         return {}, [path.stem]
     try:
         mode = "r" if path.stat().st_size > MAPPED_BYTES else None
-        return {path.stem: np.load(path, mmap_mode=mode, allow_pickle=False)}, [path.stem]
+        array = np.load(path, mmap_mode=mode, allow_pickle=False)
     except _DAMAGE as error:
         raise DataError(f"{path}: cannot be read as .npy ({reason(error)}); write it again with numpy.save") from None
+    if not isinstance(array, np.ndarray):
+        array.close()
+        raise DataError(f"{path}: is an .npz archive and no .npy file; rename it to {path.stem}.npz")
+    return {path.stem: array}, [path.stem]
 
 
 def _read_npz(path: Path, wanted: Wanted) -> tuple[dict[str, np.ndarray], list[str]]:
@@ -258,6 +268,11 @@ def _read_csv(path: Path, wanted: Wanted) -> tuple[dict[str, np.ndarray], list[s
         table = pd.read_csv(path)
     except (UnicodeDecodeError, *_DAMAGE) as error:
         raise DataError(f"{path}: cannot be read as a table ({reason(error)}); write it with a header line") from None
+    if not isinstance(table.index, pd.RangeIndex):  # pandas takes the fields in front for names of rows
+        raise DataError(
+            f"{path}: the rows have more fields than the header has names ({len(table.columns)}); name every column, "
+            "or write the rows without a delimiter at the end"
+        )
     columns: dict[str, list[tuple[int, str]]] = {}
     for column in map(str, table.columns):
         match = re.fullmatch(r"(.*?[^\d_.\[])[_.\[]?(\d{1,9})\]?(_train|_test)?", column)
@@ -268,12 +283,17 @@ def _read_csv(path: Path, wanted: Wanted) -> tuple[dict[str, np.ndarray], list[s
         if wanted(name):
             ordered = [column for _, column in sorted(parts)]
             first = min(index for index, _ in parts)
+            if first < 0 and len(parts) > 1:
+                raise DataError(
+                    f"{path}: the column {name} stands beside {listed(ordered[1:])}, as if it were one of them; rename "
+                    "it, or leave it out"
+                )
             if first >= 0 and sorted(index for index, _ in parts) != [min(first, 1) + n for n in range(len(parts))]:
                 raise DataError(
                     f"{path}: the columns {listed(ordered)} are not numbered from 0 or 1 without a gap; give what "
                     "is missing, or number them anew"
                 )
-            numbers = table[ordered].to_numpy() if parts[0][0] >= 0 else table[ordered[0]].to_numpy()
+            numbers = table[ordered].to_numpy() if first >= 0 else table[ordered[0]].to_numpy()
             arrays[name] = numbers.astype(np.float64) if numbers.dtype.kind in "iuf" and numbers.ndim == 2 else numbers
     return arrays, sorted(columns)
 

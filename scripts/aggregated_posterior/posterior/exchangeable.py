@@ -13,8 +13,9 @@ import numpy as np
 
 from ..storage import DataError
 from ..streams import stream
-from .mixture import AggregatedPosterior
-from .other_laws import take_rows
+from .labels import numbering
+from .mixture import SMALLEST_VARIANCE, AggregatedPosterior
+from .other_laws import StreamedPosterior, take_rows
 from .splits import FEWEST_ROWS, HELD_OUT_SHARE, Posteriors
 
 # Two rows are one if means (in units of the spread of Q) and log-variances agree to this: what the rounding of one
@@ -86,13 +87,15 @@ def group_rows(posteriors: Posteriors, seed: int = 0) -> tuple[np.ndarray, np.nd
 
     Groups that the user gave are believed, also where rows in different ones are the same; without them, rows that are
     the same posterior form a group.
+
+    Raises:
+        DataError: Groups are dates in one half only.
     """
     train, test = posteriors.train, posteriors.test
     warnings = []
     if posteriors.groups_train is not None:
-        names = posteriors.groups_train
-        names = names if posteriors.groups_test is None else np.concatenate([names, posteriors.groups_test])
-        groups = np.unique(np.asarray(names).astype(str) if names.dtype == object else names, return_inverse=True)[1]
+        names = [half for half in (posteriors.groups_train, posteriors.groups_test) if half is not None]
+        groups = numbering(names, "groups")
     else:
         groups = same_rows(train if test is None else _stacked(train, test), seed)
     of_train, of_test = groups[: train.n], None if test is None else groups[train.n :]
@@ -109,7 +112,7 @@ def group_rows(posteriors: Posteriors, seed: int = 0) -> tuple[np.ndarray, np.nd
                 "they would make too good"
             )
         apart = len(np.unique(of_test[~np.isin(of_test, of_train)]))
-        if 0 < apart < FEWEST_HELD_OUT and not is_discrete(of_train):
+        if 0 < apart < FEWEST_HELD_OUT and not is_discrete(train, of_train):
             warnings.append(
                 f"the held-out rows are {apart} independent row(s) or group(s), fewer than {FEWEST_HELD_OUT}, and have "
                 "no error that could be told: some of the training rows are held out in their place"
@@ -129,7 +132,7 @@ def split_groups(posteriors: Posteriors, seed: int = 0) -> tuple[Split, list[str
 
 def split_rows(posteriors: Posteriors, of_train: np.ndarray, of_test: np.ndarray | None, seed: int = 0) -> Split:
     """`split_groups` for groups of the train and the held-out rows that are known, as one numbering."""
-    if discrete := is_discrete(of_train):
+    if discrete := is_discrete(posteriors.train, of_train):
         # Each row is an atom of a known law; copies are its weight and carry no dependence.
         of_train = np.arange(len(of_train))
         of_test = None if of_test is None else len(of_train) + np.arange(len(of_test))
@@ -168,7 +171,7 @@ def hold_out(posteriors: Posteriors, seed: int = 0) -> Posteriors:
     if posteriors.test is not None:
         return posteriors
     groups = group_rows(posteriors, seed)[0]
-    if is_discrete(groups):
+    if is_discrete(posteriors.train, groups):
         groups = np.arange(len(groups))
     held = held_out_groups(groups, seed)
     changes: dict[str, object] = {}
@@ -200,17 +203,28 @@ def held_out_groups(groups: np.ndarray, seed: int = 0) -> np.ndarray:
     return chosen[code]
 
 
-def is_discrete(groups: np.ndarray) -> bool:
-    """Whether a file holds so few different rows, so often, that they are a law's atoms and not a sample."""
+def is_discrete(q: AggregatedPosterior, groups: np.ndarray) -> bool:
+    """Whether `q` holds so few different rows, so often, that they are a law's atoms and not a sample.
+
+    groups (N,): of its rows. A group of rows that differ, such as the rows of one user, is no atom. What is too large
+    for the memory is taken for a sample.
+    """
+    _, first, group = np.unique(groups, return_index=True, return_inverse=True)
+    if not _few_and_often(groups) or isinstance(q, StreamedPosterior):
+        return False
+    copies = same_rows(q)
+    return bool((copies == copies[first][group]).all())
+
+
+def _few_and_often(groups: np.ndarray) -> bool:
     different = len(np.unique(groups))
     return different < DISCRETE_ROWS and len(groups) >= DISCRETE_COPIES * different
 
 
 def _on_repeats(groups: np.ndarray, what: str) -> list[str]:
+    """A sentence on copies, unless rows are atoms; `groups` are those of `same_rows`."""
     different = len(np.unique(groups))
-    if len(groups) - different <= CHANCE * len(groups):
-        return []
-    if is_discrete(groups):
+    if len(groups) - different <= CHANCE * len(groups) or _few_and_often(groups):
         return []
     return [
         f"{len(groups) - different:,} of {len(groups):,} {what} repeat another one ({different:,} are different): "
@@ -220,7 +234,7 @@ def _on_repeats(groups: np.ndarray, what: str) -> list[str]:
 
 
 def _stacked(first: AggregatedPosterior, second: AggregatedPosterior) -> AggregatedPosterior:
-    """Both halves' diagonals, for comparing rows only."""
+    """Both halves' diagonals, for comparing rows only; codes get the smallest variance there is."""
     mean = np.concatenate([first.mean, second.mean])
-    variance = np.concatenate([np.maximum(q.variance, np.finfo(np.float64).tiny) for q in (first, second)])
+    variance = np.concatenate([np.maximum(q.variance, np.float64(SMALLEST_VARIANCE)) for q in (first, second)])
     return AggregatedPosterior(mean, variance)

@@ -452,8 +452,16 @@ def _first(bad: np.ndarray, values: np.ndarray, numbers: Sequence[int] | None) -
     return f"{int(bad.sum())} of {bad.size} values bad, the first at row {number}, dimension {dimension} is {value:g}"
 
 
+def _of_all_shards(parts: list[np.ndarray], name: str) -> np.ndarray:
+    try:
+        return np.concatenate(parts)
+    except (TypeError, ValueError):  # dates beside numbers, one column beside two
+        kinds = listed(sorted({f"{part.dtype} {part.shape}" for part in parts}))
+        raise DataError(f"{name}: the shards hold {kinds}, which do not go together; write them alike") from None
+
+
 def _per_row(parts: list[np.ndarray], name: str, n: int, mean_name: str) -> np.ndarray:
-    values = np.concatenate(parts)
+    values = _of_all_shards(parts, name)
     values = values[:, 0] if values.ndim == 2 and values.shape[1] == 1 else values
     if values.shape != (n,):
         raise DataError(f"{name} has shape {values.shape}: expected ({n},), one per row of {mean_name}")
@@ -465,7 +473,7 @@ def _labels(columns: dict[str, list[np.ndarray]], n: int, mean_name: str) -> np.
         return None
     checked = {}
     for name, parts in columns.items():
-        values = np.concatenate(parts)
+        values = _of_all_shards(parts, name)
         values = values[:, 0] if values.ndim == 2 and values.shape[1] == 1 else values
         if len(values) != n or values.ndim > 2:
             raise DataError(f"{name} has shape {values.shape}: expected ({n},), one label per row of {mean_name}")

@@ -7,11 +7,14 @@ several.
 
 from __future__ import annotations
 
+from datetime import date
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
 
 from ..storage import DataError
+from .containers import as_array
 
 # Floats that are whole numbers are class numbers if there are at most this many different ones.
 MOST_CLASSES = 100
@@ -50,7 +53,9 @@ def is_missing(labels: np.ndarray) -> np.ndarray:
     """Which labels of one column are missing, (N,) booleans."""
     if labels.dtype.kind == "f":
         return np.isnan(labels)
-    return labels == "" if labels.dtype.kind == "U" else np.zeros(len(labels), bool)
+    if labels.dtype.kind in "mM":
+        return np.isnat(labels)
+    return labels == labels.dtype.type() if labels.dtype.kind in "US" else np.zeros(len(labels), bool)
 
 
 def missing_values(values: np.ndarray) -> np.ndarray:
@@ -58,16 +63,44 @@ def missing_values(values: np.ndarray) -> np.ndarray:
     return np.array([_is_nothing(value) for value in values]) if values.dtype == object else is_missing(values)
 
 
+def numbering(parts: list[np.ndarray], name: str) -> np.ndarray:
+    """A number for every value of the parts (N_i,), one part after the other, (ΣN_i,): the same for equal values.
+
+    Values are compared and not the arrays' types: 1, 1.0, True and the text "1" are equal.
+
+    Raises:
+        DataError: Dates in one part and something else in another.
+    """
+    if len({_holds_dates(part) for part in parts}) > 1:
+        raise DataError(f"{name} are dates in one half and something else in the other; write them alike in both")
+    kinds = {part.dtype.kind for part in parts}
+    if len(kinds) > 1 or "O" in kinds:
+        parts = [np.array([_as_text(x) for x in (part if part.dtype.kind == "M" else part.tolist())]) for part in parts]
+    return np.unique(np.concatenate(parts), return_inverse=True)[1]
+
+
+def without_mask(value: Any) -> Any:
+    """A masked array as one of objects that holds None where something is masked; anything else as it is."""
+    if not isinstance(value, np.ma.MaskedArray):
+        return value
+    masked = np.ma.getmaskarray(value)
+    if not masked.any():
+        return value.data
+    values = value.data.astype(object)
+    values[masked] = None
+    return values
+
+
 def _columns(value: Any, name: str) -> dict[str, np.ndarray]:
     if hasattr(value, "columns") and hasattr(value, "iloc"):  # a DataFrame
-        columns = {str(column): value[column] for column in value.columns}
+        columns = _of_table(value, name)
     elif getattr(value, "dtype", None) is not None and getattr(value.dtype, "names", None):
         columns = {column: value[column] for column in value.dtype.names}
     else:
-        array = value
+        array = value = without_mask(value)
         if not hasattr(value, "codes") and not hasattr(value, "cat"):
-            array = value.detach().cpu().numpy() if hasattr(value, "detach") else np.asarray(value)
-            if array.ndim > 2:
+            array = as_array(value, name)
+            if array.ndim not in (1, 2):
                 raise DataError(f"{name} has shape {array.shape}: expected (N,), or (N, columns)")
         if getattr(array, "ndim", 1) == 2 and array.shape[1] != 1:
             columns = {str(j): array[:, j] for j in range(array.shape[1])}
@@ -80,8 +113,19 @@ def _columns(value: Any, name: str) -> dict[str, np.ndarray]:
     }
 
 
+def _of_table(table: Any, name: str) -> dict[str, Any]:
+    """The columns of a DataFrame by name; a single one needs none."""
+    names = [str(column) for column in table.columns]
+    if len(names) > 1 and "" in names:
+        raise DataError(f"{name} has a column without a name, column {names.index('')}; name it")
+    if twice := [column for column in names if names.count(column) > 1]:
+        raise DataError(f"{name} has {names.count(twice[0])} columns called {twice[0]}; give each a name of its own")
+    return {column: table.iloc[:, j] for j, column in enumerate(names)}
+
+
 def _one(column: Any, name: str) -> np.ndarray:
     # pandas extension types (Categorical, nullable integers, text) become objects, and None, NaN, NaT and NA alike.
+    column = without_mask(column)  # of a structured array
     dtype = getattr(column, "dtype", None)
     array = column if isinstance(column, np.ndarray) else np.asarray(column, dtype=None if dtype is None else object)
     if isinstance(dtype, np.dtype) and array.dtype == object and dtype.kind != "O":
@@ -126,11 +170,28 @@ def _numbers(numbers: np.ndarray, name: str) -> np.ndarray:
     return np.where(np.isnan(numbers), "", whole.astype(str)) if len(present) < len(numbers) else whole
 
 
+def _holds_dates(values: np.ndarray) -> bool:
+    kind = values.dtype.kind
+    return kind == "M" or (kind == "O" and any(isinstance(value, date | np.datetime64) for value in values))
+
+
+def _as_text(value: Any) -> str:
+    """A text that is the same for equal values."""
+    if isinstance(value, date | np.datetime64):
+        import pandas as pd  # here, because few inputs need it
+
+        return pd.Timestamp(value).isoformat()
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
+    whole = isinstance(value, Integral | np.bool_) or (isinstance(value, Real) and float(value).is_integer())
+    return str(int(value) if whole else value)
+
+
 def _is_nothing(value: Any) -> bool:
     """None, NaN, pandas' NA and NaT, and empty text."""
-    if value is None or value == "":
-        return True
     try:
-        return bool(value != value)
+        return value is None or bool(value == "") or bool(value != value)
     except TypeError:  # pandas' NA answers a comparison with NA, which is neither true nor false
         return True
+    except ValueError:  # an array, which is no label but not missing
+        return False

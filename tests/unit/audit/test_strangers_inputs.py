@@ -16,6 +16,7 @@ from aggregated_posterior.audit.auditing import Audit, audit, audit_file, audit_
 from aggregated_posterior.audit.cli import main
 from aggregated_posterior.audit.codes import distances_of_codes
 from aggregated_posterior.audit.plan import plan_audit
+from aggregated_posterior.generation.chosen_sampler import choose_sampler
 from aggregated_posterior.posterior.foreign_files import Reading, meaning, read_posteriors
 from aggregated_posterior.posterior.mixture import AggregatedPosterior
 from aggregated_posterior.posterior.splits import Posteriors
@@ -87,6 +88,19 @@ def test_groups_are_held_out_whole_and_widen_the_errors():
     assert not certifies_nothing(apart)
     width = [(r.dimensions["kurtosis_high"] - r.dimensions["kurtosis_low"]).median() for r in (together, apart)]
     assert width[0] > 2 * width[1]
+
+
+def test_few_large_groups_are_groups_and_no_law_of_few_rows():
+    rng = np.random.default_rng(0)
+    users = np.repeat(np.arange(15), 100)
+    rows = 0.95 * rng.standard_normal((15, 8))[users] + 0.1 * rng.standard_normal((1500, 8))
+    result = audit(rows, np.full((1500, 8), 0.09), groups=users, **FAST)
+    assert certifies_nothing(result) and not result.summary["discrete"]
+    assert result.summary["groups"] == 15 and "a fifth of the groups" in result.summary["held_out"]
+    # Atoms of a law are still atoms, also where groups say so.
+    atoms = rng.standard_normal((15, 8))[users]
+    for groups in ({}, {"groups": users}):
+        assert audit(atoms, np.full((1500, 8), 0.09), **groups, **FAST).summary["discrete"]
 
 
 def test_weights_are_repetitions():
@@ -243,6 +257,23 @@ def test_codes_without_variances():
     # An exponential law's entropy is 1, the normal law's of its variance 1.4189: 0.4189 nats a dimension.
     assert 0.2 < result.mismatch.set_index("part").loc["total", "low"] < 2 * 0.4189
     json.dumps(result.to_dict()["summary"], allow_nan=True)
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+def test_codes_with_held_out_codes(tmp_path, capsys, kind):
+    rng = np.random.default_rng(0)
+    arrays = {
+        "mean": rng.standard_normal((200, 3)).astype(kind),
+        "mean_test": rng.standard_normal((50, 3)).astype(kind),
+    }
+    result = audit(**arrays, deterministic=True, **FAST)
+    assert result.summary["held_out"] == "the file's own held-out rows" and result.warnings == []
+    copied = audit(**arrays | {"mean_test": arrays["mean"][:50]}, deterministic=True, **FAST)
+    assert any("50 of 50 held-out rows are training rows" in text for text in copied.warnings)
+    np.savez(tmp_path / "own.npz", **arrays)
+    assert main(["audit", "--points", "100", str(tmp_path / "own.npz"), "--deterministic"]) == 0
+    capsys.readouterr()
+    choose_sampler(read_posteriors(tmp_path / "own.npz", Reading(deterministic=True)), components=(2,), fit_points=1000)
 
 
 def test_distances_of_codes_against_known_values():

@@ -7,15 +7,19 @@ import re
 import zipfile
 
 import numpy as np
+import pandas as pd
 import pytest
+import torch
 from safetensors.numpy import save_file
 
 from aggregated_posterior.audit.auditing import audit
 from aggregated_posterior.audit.cli import main
+from aggregated_posterior.audit.fitting import fit_sampler
 from aggregated_posterior.audit.own_prior import as_prior
 from aggregated_posterior.generation.chosen_sampler import FORMAT, choose_sampler, load_sampler
+from aggregated_posterior.posterior.exchangeable import group_rows
 from aggregated_posterior.posterior.foreign_files import posteriors_from_arrays, read_posteriors
-from aggregated_posterior.posterior.labels import as_labels
+from aggregated_posterior.posterior.labels import as_labels, is_missing
 from aggregated_posterior.storage import DataError
 from prepare_posteriors import prepare_posteriors
 
@@ -67,7 +71,14 @@ def test_held_out_rows_without_an_error_decide_nothing(rows):
 
 
 @pytest.mark.parametrize(
-    "groups", [np.where(np.arange(60) == 7, np.nan, 1.0), np.array(["a"] * 7 + [None] * 53), np.array([""] * 60)]
+    "groups",
+    [
+        np.where(np.arange(60) == 7, np.nan, 1.0),
+        np.array(["a"] * 7 + [None] * 53),
+        np.array([""] * 60),
+        np.array(["NaT"] * 60, "M8[s]"),
+        np.array([b""] * 60),
+    ],
 )
 def test_rows_without_a_group_are_refused(groups):
     with pytest.raises(DataError, match=r"groups: \d+ of 60 rows have none, the first is row [07]"):
@@ -87,6 +98,125 @@ def test_rows_without_a_group_are_refused(groups):
 def test_weights_are_numbers(weights):
     with pytest.raises(DataError, match=r"weights has type .*: expected numbers"):
         posteriors_from_arrays(normal(60, 2) | {"weights": weights})
+
+
+DAYS = np.datetime64("2020-01-01") + np.arange(20)
+
+
+@pytest.mark.parametrize(
+    ("train", "test"),
+    [
+        (np.arange(20), np.arange(20).astype(float).astype(object)),
+        (np.arange(20), np.arange(20).astype(float)),
+        (np.arange(20), np.arange(20).astype(str)),
+        (np.arange(20).astype(float), np.arange(20).astype(str)),
+        (np.arange(20).astype(np.uint64) + 2**62, np.arange(20) + 2**62),
+        (np.arange(20).astype("U"), np.arange(20).astype("S").astype(object)),
+        (DAYS, np.array(list(pd.Series(DAYS)), dtype=object)),
+        (DAYS, DAYS.astype("M8[ns]")),
+    ],
+)
+def test_groups_of_both_halves_are_compared_by_their_values(train, test):
+    q = posteriors_from_arrays(
+        with_test(normal(60, 2) | {"groups": train.repeat(3)}, normal(60, 2, seed=1) | {"groups": test.repeat(3)})
+    )
+    of_train, of_test, (warning,) = group_rows(q)
+    np.testing.assert_array_equal(of_train, of_test)
+    assert len(np.unique(of_train)) == 20
+    assert "60 of 60 held-out rows are of groups that are in the training half" in warning
+
+
+def test_dates_are_groups_in_both_halves_or_in_none():
+    arrays = with_test(normal(20, 2) | {"groups": np.arange(20)}, normal(20, 2, seed=1) | {"groups": DAYS})
+    with pytest.raises(DataError, match="groups are dates in one half and something else in the other"):
+        audit(**arrays, **FAST)
+
+
+@pytest.mark.parametrize("name", ["mean", "variance", "weights", "mean_test", "prior"])
+def test_masked_numbers_are_refused_with_their_row(name):
+    given = with_test(normal(60, 2), normal(60, 2, seed=1)) | {"weights": np.ones(60), "weights_test": np.ones(60)}
+    given["prior"] = normal(60, 2)["mean"]
+    masked = np.ma.array(given[name], mask=False)
+    masked[7:] = np.ma.masked
+    with pytest.raises(DataError, match=f"{name}: row 7 is masked"):
+        audit(**given | {name: masked})
+    if name in ("mean", "variance"):
+        with pytest.raises(DataError, match=f"{name}: row 7 is masked"):
+            fit_sampler(**normal(60, 2) | {name: masked})
+
+
+def test_masked_labels_are_missing_and_masked_groups_are_refused():
+    mask = np.arange(60) % 4 == 0
+    for plain in (np.arange(60) % 3, np.where(np.arange(60) % 3, "a", "b"), np.linspace(0, 1, 60), np.arange(60) < 30):
+        labels = as_labels(np.ma.array(plain, mask=mask))
+        np.testing.assert_array_equal(is_missing(labels), mask)
+        np.testing.assert_array_equal(labels[~mask], plain.astype(labels.dtype)[~mask])
+    table = np.ma.array(np.zeros(60, [("donor", int), ("age", float)]))
+    table["age"][mask] = np.ma.masked
+    np.testing.assert_array_equal(is_missing(as_labels(table)["age"]), mask)
+    assert not is_missing(as_labels(table)["donor"]).any()
+    with pytest.raises(DataError, match="groups: 15 of 60 rows have none, the first is row 0"):
+        audit(**normal(60, 2), groups=np.ma.array(np.arange(60), mask=mask))
+    # A mask that hides nothing changes nothing.
+    plain, masked = (
+        audit(**{name: kind(a) for name, a in normal(60, 2).items()}, **FAST) for kind in (np.array, np.ma.array)
+    )
+    assert plain.summary == masked.summary
+
+
+CLASSES = pd.Series([None if i % 7 == 0 else i % 3 for i in range(60)], dtype="Int64")
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        CLASSES.astype("string"),
+        (CLASSES == 1).astype("boolean"),
+        CLASSES.astype(object),
+        CLASSES.astype("category"),
+        CLASSES.astype("string").array,
+        CLASSES.tolist(),
+    ],
+    ids=lambda labels: f"{type(labels).__name__} {getattr(labels, 'dtype', '')}",
+)
+def test_the_missing_value_of_pandas_is_missing(labels):
+    np.testing.assert_array_equal(is_missing(as_labels(labels)), np.arange(60) % 7 == 0)
+    with pytest.raises(DataError, match="groups: 9 of 60 rows have none, the first is row 0"):
+        audit(**normal(60, 2), groups=labels)
+
+
+@pytest.mark.parametrize(
+    ("labels", "words"),
+    [
+        (pd.DataFrame(np.ones((60, 3)), columns=["a", "a", "b"]), "labels has 2 columns called a"),
+        (pd.DataFrame(np.ones((60, 2)), columns=[0, "0"]), "labels has 2 columns called 0"),
+        (pd.DataFrame(np.ones((60, 2)), columns=["a", ""]), "labels has a column without a name, column 1"),
+        ({"a": [1] * 60}, r"labels has shape \(\): expected \(N,\)"),
+        ([[1, 2], [1]] * 30, "labels: cannot be read as an array"),
+        ([torch.ones((), requires_grad=True)] * 60, "labels: cannot be read as an array"),
+    ],
+)
+def test_labels_that_are_none_are_one_line(labels, words):
+    with pytest.raises(DataError, match=words) as error:
+        audit(**normal(60, 2), labels=labels)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "mean",
+    [
+        [torch.ones(2, requires_grad=True)] * 60,
+        torch.ones((60, 2)).to_sparse(),
+        torch.ones((60, 2), device="meta"),
+        [[1.0, 2.0], [1.0]] * 30,
+    ],
+    ids=["list of tensors", "sparse", "meta", "ragged"],
+)
+def test_means_that_are_no_arrays_are_one_line(mean):
+    for function in (audit, fit_sampler):
+        with pytest.raises(DataError, match="mean: cannot be read as an array") as error:
+            function(mean, normal(60, 2)["variance"])
+        assert "\n" not in str(error.value)
 
 
 @pytest.mark.filterwarnings("error")
@@ -187,6 +317,16 @@ def test_shards_whose_names_hold_other_digits(tmp_path):
     for number in ("1", "²", "٣"):
         np.savez(tmp_path / f"{number}.npz", **normal(20, 2))
     assert read_posteriors(tmp_path).train.n == 60
+
+
+@pytest.mark.parametrize("name", ["labels", "groups"])
+@pytest.mark.parametrize("other", [np.datetime64("2020-01-01") + np.arange(20), np.ones((20, 2))])
+def test_shards_of_different_kinds_are_one_line(tmp_path, name, other):
+    for shard, values in enumerate([np.arange(20), other]):
+        np.savez(tmp_path / f"shard-{shard}.npz", **normal(20, 2, seed=shard), **{name: values})
+    with pytest.raises(DataError, match=f"{name}: the shards hold .*, which do not go together") as error:
+        read_posteriors(tmp_path)
+    assert "\n" not in str(error.value)
 
 
 def test_an_array_that_stands_twice_in_an_archive(tmp_path):
@@ -320,6 +460,36 @@ def test_numbered_columns_with_a_gap_are_refused(tmp_path, names):
     (tmp_path / "a.csv").write_text(names + "\n" + "1.5,1,1,1\n2,3,1,1\n" * 9)
     with pytest.raises(DataError, match="without a gap"):
         read_posteriors(tmp_path / "a.csv")
+
+
+@pytest.mark.parametrize(
+    ("header", "words"),
+    [
+        ("mean_0,mean_1,std_0,std_1,mean,std", "column mean stands beside mean_0, mean_1"),
+        ("mean,std,mean_0,mean_1,std_0,std_1", "column mean stands beside mean_0, mean_1"),
+        ("mean_0,mean_1,std_0,std_1,label,label", "column label stands beside label.1"),
+        ("mean_0,mean_1,std_0,std_1,label,label_1", "column label stands beside label_1"),
+        ("mean_0,mean_1,std_0,std_1,label_1,label", "column label stands beside label_1"),
+    ],
+)
+def test_a_column_without_a_number_beside_numbered_ones_is_refused(tmp_path, header, words):
+    rows = [",".join(f"{x:.4f}" for x in row) for row in np.random.default_rng(0).uniform(0.1, 1, (20, 6))]
+    (tmp_path / "own.csv").write_text("\n".join([header, *rows]))
+    with pytest.raises(DataError, match=words):
+        read_posteriors(tmp_path / "own.csv")
+
+
+@pytest.mark.parametrize("end", [",", ",7"])
+def test_rows_of_a_table_with_more_fields_than_its_header_are_refused(tmp_path, end):
+    rows = [",".join(f"{x:.4f}" for x in row) + ",2" for row in np.random.default_rng(0).uniform(0.1, 1, (20, 4))]
+    path = tmp_path / "own.csv"
+    for faulty in (range(20), [0], [9]):
+        lines = [row + end * (i in faulty) for i, row in enumerate(rows)]
+        path.write_text("\n".join(["mean_0,mean_1,logvar_0,logvar_1,labels", *lines]))
+        with pytest.raises(
+            DataError, match=r"more fields than the header has names \(5\)|Expected 5 fields in line 11"
+        ):
+            read_posteriors(path)
 
 
 def test_columns_may_be_numbered_from_one(tmp_path):

@@ -216,6 +216,7 @@ BAD_FILES: dict[str, tuple[str, Callable[[dict], bytes], list[str]]] = {
     "pickle called npz": ("npz", lambda a: pickle.dumps(Bomb()), ["no .npz archive"]),
     "pickle file in the archive": ("npz", lambda a: with_stranger_in_archive(), ["data.pkl"]),
     "npy called npz": ("npz", lambda a: b"\x93NUMPY\x01\x00" + b"v\x00{'descr': '<f4'", ["no .npz archive"]),
+    "npz called npy": ("npy", lambda a: npz_bytes(**a), ["is an .npz archive", "own.npz"]),
     "truncated npz": ("npz", lambda a: npz_bytes(**a)[:-100], ["cut off"]),
     "damaged npz": ("npz", lambda a: npz_bytes(**a).replace(a["mean"].tobytes()[:16], b"\x00" * 16), ["array mean"]),
     "false shape": ("npz", with_false_shape, ["array mean"]),
