@@ -3,9 +3,10 @@
 import sys
 
 from aggregated_posterior.pipeline.scripting import script_log
-from aggregated_posterior.posterior.exchangeable import hold_out
+from aggregated_posterior.posterior.exchangeable import hold_out, refuse_overlap
 from aggregated_posterior.posterior.foreign_files import read_posteriors
 from aggregated_posterior.posterior.other_laws import FullCovariance
+from aggregated_posterior.posterior.outliers import refuse_outliers
 from aggregated_posterior.posterior.resolution import refuse_dependent, refuse_unresolved
 from aggregated_posterior.storage import DataError, write_arrays
 
@@ -17,7 +18,8 @@ def prepare_posteriors(source: str, posteriors: str, latent_dim: int) -> None:
     so they serve the estimators of the divergence and tell nothing about overfitting; the output's metadata says so.
 
     Raises:
-        DataError: The file cannot be read or has other dimensions; its covariances are full; Q(z) has no density.
+        DataError: The file cannot be read or has other dimensions; full covariances; no density; rows that an audit
+            would leave out, since they are outliers or stand in both halves.
     """
     loaded = read_posteriors(source)
     if loaded.latent_dim != latent_dim:
@@ -28,6 +30,8 @@ def prepare_posteriors(source: str, posteriors: str, latent_dim: int) -> None:
     try:
         refuse_unresolved(loaded.train)
         refuse_dependent(loaded.train.covariance())
+        refuse_outliers(loaded)
+        refuse_overlap(loaded)
     except DataError as error:
         raise DataError(f"{source}: {error}") from None
     for warning in loaded.warnings:

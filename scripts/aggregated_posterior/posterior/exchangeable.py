@@ -120,6 +120,23 @@ def group_rows(posteriors: Posteriors, seed: int = 0) -> tuple[np.ndarray, np.nd
     return of_train, of_test, warnings
 
 
+def refuse_overlap(posteriors: Posteriors) -> None:
+    """Raise DataError where held-out rows are training rows too, or of groups that are in the training half.
+
+    For who cannot leave them out: bounds on them would be too good.
+    """
+    if posteriors.test is None:
+        return
+    of_train, of_test, _ = group_rows(posteriors)
+    inside = int(np.isin(of_test, of_train).sum())
+    if inside > CHANCE * posteriors.test.n and not is_discrete(posteriors.train, of_train):
+        what = "training rows too" if posteriors.groups_train is None else "of groups that are in the training half"
+        raise DataError(
+            f"{inside:,} of {posteriors.test.n:,} held-out rows are {what}; give others as the test half, or none, and "
+            "rows are held out here"
+        )
+
+
 def split_groups(posteriors: Posteriors, seed: int = 0) -> tuple[Split, list[str]]:
     """Rows to fit and rows to hold out, no group in both: the file's own halves, or a seeded fifth of the groups.
 

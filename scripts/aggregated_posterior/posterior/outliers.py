@@ -6,12 +6,14 @@ they do is told, and they are left out of everything that is advised.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from ..storage import DataError
 from .mixture import AggregatedPosterior
 from .other_laws import StreamedPosterior, take_rows
+from .splits import Posteriors
 
 # A row's share of a dimension's second moment about the median, over that of the median row: 400 is twenty deviations.
 TIMES_MEDIAN = 400.0
@@ -56,6 +58,16 @@ def without_outliers(q: AggregatedPosterior) -> tuple[AggregatedPosterior, np.nd
         kept[[outlier.row for outlier in found]] = False
         q = take_rows(q, kept)
     return q, kept, found
+
+
+def refuse_outliers(posteriors: Posteriors) -> None:
+    """Raise DataError that names the most extreme outlier of a half, for who cannot leave rows out."""
+    for half in ("train", "test"):
+        q = getattr(posteriors, half)
+        found = [] if q is None else find_outliers(q)
+        if found:
+            rows = len({outlier.row for outlier in found})
+            raise DataError(f"{replace(found[0], half=half).sentence()}; remove {rows} such row(s)")
 
 
 def find_outliers(q: AggregatedPosterior) -> list[Outlier]:

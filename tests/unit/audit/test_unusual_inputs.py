@@ -519,6 +519,25 @@ def test_the_pipeline_refuses_full_covariances(tmp_path, half):
     assert not (tmp_path / "b.safetensors").exists()
 
 
+def test_the_pipeline_refuses_rows_that_an_audit_leaves_out(tmp_path):
+    def refused(arrays, words):
+        np.savez(tmp_path / "a.npz", **arrays)
+        with pytest.raises(DataError, match=rf"a\.npz: .*{words}"):
+            prepare_posteriors(str(tmp_path / "a.npz"), str(tmp_path / "b.safetensors"), 2)
+        assert not (tmp_path / "b.safetensors").exists()
+
+    both = with_test(normal(100, 2), normal(50, 2, seed=1))
+    refused(with_test(normal(100, 2), normal(100, 2)), "100 of 100 held-out rows are training rows too")
+    groups = {"groups": np.arange(100) // 2, "groups_test": np.arange(50) // 2 + 45}
+    refused(both | groups, "10 of 50 held-out rows are of groups that are in the training half")
+    for half, row in (("", "Row"), ("_test", "Held-out row")):
+        far = {**both, f"mean{half}": both[f"mean{half}"].copy()}
+        far[f"mean{half}"][7, 1] = 1e4
+        refused(far, f"{row} 7, dimension 1 is an outlier .*remove 1 such row")
+    np.savez(tmp_path / "a.npz", **both)
+    prepare_posteriors(str(tmp_path / "a.npz"), str(tmp_path / "b.safetensors"), 2)
+
+
 def test_the_pipeline_says_what_becomes_of_groups(tmp_path, capsys):
     np.savez(tmp_path / "a.npz", **normal(100, 2), groups=np.repeat(np.arange(20), 5))
     prepare_posteriors(str(tmp_path / "a.npz"), str(tmp_path / "b.safetensors"), 2)
