@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -134,6 +135,9 @@ def test_the_audit_hands_on_its_sampler_and_its_canonical_form(posteriors):
     [
         (["fit", "own.npz", "-o", "a.npz"], ["--output", ".npz", ".safetensors"]),
         (["fit", "own.npz", "-o", "own.safetensors", "--seed", "-1"], ["--seed"]),
+        (["fit", "own.npz", "-o", "own.safetensors", "--active-threshold", "nan"], ["active_threshold is nan"]),
+        (["fit", "own.npz", "-o", "own.safetensors", "--active-threshold=-5"], ["active_threshold is -5.0"]),
+        (["fit", "own.npz", "-o", "own.safetensors", "--active-threshold", "inf"], ["active_threshold is inf"]),
         (["fit", "absent.npz", "-o", "a.safetensors"], ["no such file"]),
         (["fit", "few.npz", "-o", "a.safetensors"], ["few.npz", "fewer than 10"]),
         (["sample", "absent.safetensors", "-n", "3", "-o", "z.npy"], ["absent.safetensors"]),
@@ -152,3 +156,14 @@ def test_bad_input_is_one_line_status_2_and_no_file(tmp_path, capsys, monkeypatc
     assert status == 2 and out == "" and err.startswith("error: ") and err.count("\n") == 1
     assert all(word in err for word in words), err
     assert sorted(path.name for path in tmp_path.iterdir()) == ["few.npz", "own.npz"]
+
+
+@pytest.mark.parametrize("name", ["my run; rm -rf x.safetensors", "-x.safetensors"])
+def test_the_command_to_copy_names_one_file_whatever_it_is_called(tmp_path, capsys, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    np.savez("own.npz", mean=np.zeros((20, 2)), variance=np.ones((20, 2)))
+    status, out, _ = run(capsys, "fit", "own.npz", f"--output={name}")
+    assert status == 0
+    (command,) = re.findall(r"^  aggregated-posterior (sample .*)$", out, re.M)
+    assert run(capsys, *shlex.split(command))[0] == 0
+    assert np.load("z.npy").shape == (1000, 3)
