@@ -31,7 +31,7 @@ from ..posterior.mixture import AggregatedPosterior, Moments
 from ..posterior.other_laws import Codes, FullCovariance, StreamedPosterior
 from ..posterior.outliers import Outlier, without_outliers
 from ..posterior.resolution import refuse_dependent, refuse_unresolved
-from ..posterior.splits import Posteriors, some_rows
+from ..posterior.splits import Posteriors, refuse_threshold, some_rows
 from ..statistics.marginals import Distances, Marginals
 from ..statistics.portrait import Law, Portrait
 from ..statistics.uncertainty import normal_interval
@@ -230,8 +230,7 @@ def audit_posteriors(
     """
     if points < 2 or gmm_components < 1 or fit_points < 2 * gmm_components:
         raise DataError("points ≥ 2, gmm_components ≥ 1 and fit_points ≥ 2·gmm_components are needed")
-    if not (np.isfinite(active_threshold) and active_threshold >= 0):
-        raise DataError(f"active_threshold is {active_threshold}: expected a number of nats, 0 or more")
+    refuse_threshold(active_threshold)
     own_prior = None if prior is None else as_prior(prior, posteriors.latent_dim)
     plan = plan_audit(posteriors, points, fit_points)
     announce(plan)
