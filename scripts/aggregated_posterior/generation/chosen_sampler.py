@@ -183,7 +183,9 @@ def load_sampler(path: str | Path) -> FittedSampler:
     )
     if not fits:
         raise DataError(f"{path}: its arrays do not fit together; make it again with `fit`")
-    return sampler
+    # Weights that another program wrote may be rounded; those that `fit` wrote stay the same to the last bit.
+    total = sampler.weights.sum()
+    return sampler if abs(total - 1) < 1e-12 else replace(sampler, weights=sampler.weights / total)
 
 
 def _diagonals(factors: np.ndarray) -> np.ndarray:
