@@ -195,3 +195,29 @@ def test_the_sampler_refuses_an_unknown_keyword_in_one_line(keyword, words):
     result = audit(mean, 0.1 + 0 * mean, points=50, gmm_components=1, fit_points=50)
     with pytest.raises(DataError, match=r"^Audit\.sampler has no keyword foo: see help\(Audit\.sampler\)$"):
         result.sampler(foo=1)
+
+
+@pytest.mark.parametrize(
+    ("command", "module"),
+    [
+        ("audit", "audit_command"),
+        ("fit", "fit_command"),
+        ("sample", "sample_command"),
+        ("canonical", "canonical_command"),
+    ],
+)
+@pytest.mark.parametrize(
+    ("error", "status", "words"),
+    [(KeyboardInterrupt(), 130, "interrupted; no file was left half written"), (MemoryError(), 2, "memory")],
+)
+def test_an_interruption_and_a_full_memory_are_one_line(capsys, monkeypatch, command, module, error, status, words):
+    def fail(options):
+        raise error
+
+    monkeypatch.setattr(f"aggregated_posterior.audit.{module}.run", fail)
+    more = {"audit": [], "sample": ["-n", 5, "-o", "z.npy"]}.get(command, ["-o", "a.safetensors"])
+    found, out, err = run(capsys, command, "own.npz", *more)
+    assert found == status and out == "" and err.startswith("error: ") and err.count("\n") == 1
+    assert words in err
+    if words == "memory":
+        assert ("lower --number" if command == "sample" else "fewer rows") in err
