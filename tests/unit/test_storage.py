@@ -2,6 +2,8 @@
 
 import os
 import stat
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -219,3 +221,20 @@ def test_a_table_is_never_fetched(tmp_path):
     for name in ("https://localhost:1/t.csv", "file:///etc/passwd", tmp_path):
         with pytest.raises(DataError, match="cannot be read"):
             read_table(name)
+
+
+def test_a_file_behind_an_open_one_keeps_what_it_held(tmp_path):
+    log = tmp_path / "log.txt"
+    log.write_text("before\n")
+    code = (
+        "from aggregated_posterior.storage import write_text; print('words', flush=False);"
+        "write_text('/dev/stdout', 'content\\n'); write_text('/dev/fd/3', 'third\\n'); print('after')"
+    )
+    third = tmp_path / "third.txt"
+    third.write_text("held\n")
+    for mode, kept in (("a", "before\n"), ("w", "")):
+        with log.open(mode) as stream:
+            command = f'exec {sys.executable} -c "$1" 3>>{third}'
+            subprocess.run(["bash", "-c", command, "bash", code], stdout=stream, check=True)
+        assert log.read_text() == f"{kept}words\ncontent\nafter\n"
+    assert third.read_text() == "held\nthird\nthird\n"

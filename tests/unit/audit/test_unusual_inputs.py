@@ -336,3 +336,24 @@ def test_the_pipeline_refuses_dimensions_that_follow_from_others(tmp_path):
     with pytest.raises(DataError, match="dimension 1 is a linear combination"):
         prepare_posteriors(str(tmp_path / "a.npz"), str(tmp_path / "b.safetensors"), 2)
     assert not (tmp_path / "b.safetensors").exists()
+
+
+@pytest.mark.parametrize("place", ["/proc/x.json", "own.npz/x.json"])
+def test_where_nothing_can_be_written_is_refused_before_the_work(tmp_path, capsys, monkeypatch, place):
+    monkeypatch.chdir(tmp_path)
+    np.savez("own.npz", **normal(60, 2))
+    monkeypatch.setattr("aggregated_posterior.audit.audit_command._audited", None)  # no work, or it fails
+    assert main(["audit", "own.npz", "--html", "new/new.html", "--json", place]) == 2
+    err = capsys.readouterr().err
+    assert err.startswith(f"error: --json: {place} cannot be written (") and err.count("\n") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["own.npz"]
+
+
+def test_outputs_are_written_all_or_none(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    np.savez("own.npz", **normal(60, 2))
+    # As if the place had been lost during the work.
+    monkeypatch.setattr("aggregated_posterior.audit.audit_command.refuse_unwritable", lambda option, path: None)
+    assert main(["audit", "own.npz", "--csv", "new.csv", "--json", "/proc/x.json"]) == 2
+    assert "/proc/x.json" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["own.npz"]
