@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import stat
 import sys
@@ -208,7 +209,10 @@ def write_arrays(path: str | Path, arrays: Mapping[str, np.ndarray], metadata: M
                 metadata=header,
             )
         except SafetensorError as error:
-            raise DataError(f"{path}: cannot be written ({error}); is the disc full?") from None
+            # The system's own words, where the library hands on its number.
+            code = re.search(r"\(os error (\d+)\)", str(error))
+            says = os.strerror(int(code[1])) if code else f"{reason(error)}; is the disc full?"
+            raise DataError(f"{path}: cannot be written ({says})") from None
 
 
 def read_arrays(path: str | Path, names: list[str] | None = None) -> tuple[dict[str, np.ndarray], dict[str, Any]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import zipfile
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -357,3 +358,10 @@ def test_outputs_are_written_all_or_none(tmp_path, capsys, monkeypatch):
     assert main(["audit", "own.npz", "--csv", "new.csv", "--json", "/proc/x.json"]) == 2
     assert "/proc/x.json" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["own.npz"]
+
+
+def test_what_is_more_than_the_disc_has_is_told_in_a_unit_that_shows_it(tmp_path, capsys, monkeypatch):
+    save_file(SAMPLER, tmp_path / "s.safetensors", {"metadata": json.dumps(HEADER)})
+    monkeypatch.setattr("shutil.disk_usage", lambda folder: SimpleNamespace(free=1000))
+    assert main(["sample", str(tmp_path / "s.safetensors"), "-n", "100000", "-o", str(tmp_path / "z.npy")]) == 2
+    assert "100,000 codes take 800 kB, more than the disc has" in capsys.readouterr().err
