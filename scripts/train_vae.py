@@ -30,7 +30,7 @@ def train_vae(data: str, vae: str, history: str, settings: dict, device: str, co
         TrainingSettings(**settings),
         device=device,
         checkpoint=checkpoint,
-        code=code,
+        code=f"{code}, {numerics.describe()}",
         on_epoch=lambda row: progress(
             row["epoch"], settings["epochs"], f"reconstruction {row['reconstruction']:.1f}, kl {row['kl']:.1f} nats"
         ),

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import stat
+import sys
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
@@ -47,7 +49,8 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     sees the old file, the new file or none, never half of one. On an error the temporary file is removed.
 
     Only regular files are replaced. A link to one is replaced too, and the file that it led to is left alone. A device
-    or a pipe (also by a link, as /dev/stdout) is written to once the block has ended, and receives nothing on an error.
+    or a pipe (also by a link, as /dev/stdout) is written to once the block has ended, and receives nothing on an error;
+    a file that lies behind it keeps what it held.
 
     Raises:
         DataError: `path` is a folder, or no name that a file can have.
@@ -57,7 +60,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     try:
         if path.is_dir():
             raise DataError(f"{path}: is a folder; name a file")
-        direct = _is_written_to_directly(path)
+        direct = is_written_to_directly(path)
     except ValueError as error:
         raise error if isinstance(error, DataError) else DataError(f"{path}: is no name for a file ({error})") from None
     if direct:
@@ -88,7 +91,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
-def _is_written_to_directly(path: Path) -> bool:
+def is_written_to_directly(path: Path) -> bool:
     """Whether a path leads to a device, a pipe or an open file of a process: replacing these would destroy them."""
     try:
         folder = path.parent.resolve()
@@ -102,10 +105,24 @@ def _is_written_to_directly(path: Path) -> bool:
 
 def _copy_into(source: Path, path: Path) -> None:
     try:
-        with source.open("rb") as content, path.open("wb") as target:
+        with source.open("rb") as content, _opened(path) as target:
             shutil.copyfileobj(content, target)
     except OSError as error:
         raise OSError(error.errno, error.strerror or str(error), str(path)) from error
+
+
+def _opened(path: Path) -> BinaryIO:
+    """A device, pipe or open file, to write behind what it holds.
+
+    Standard output and error are not opened anew: words before and after would be written to the same place.
+    """
+    for descriptor, stream in ((1, sys.stdout), (2, sys.stderr)):
+        with suppress(OSError):
+            if os.path.samestat(os.fstat(descriptor), path.stat()):
+                if stream is not None:
+                    stream.flush()
+                return os.fdopen(os.dup(descriptor), "wb")
+    return path.open("ab")
 
 
 def _umask() -> int:
@@ -204,7 +221,10 @@ def write_arrays(path: str | Path, arrays: Mapping[str, np.ndarray], metadata: M
                 metadata=header,
             )
         except SafetensorError as error:
-            raise DataError(f"{path}: cannot be written ({error}); is the disc full?") from None
+            # The system's own words, where the library hands on its number.
+            code = re.search(r"\(os error (\d+)\)", str(error))
+            says = os.strerror(int(code[1])) if code else f"{reason(error)}; is the disc full?"
+            raise DataError(f"{path}: cannot be written ({says})") from None
 
 
 def read_arrays(path: str | Path, names: list[str] | None = None) -> tuple[dict[str, np.ndarray], dict[str, Any]]:

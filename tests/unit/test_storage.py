@@ -1,13 +1,17 @@
 """Files: whole or not at all, and the same bytes for the same content."""
 
 import os
+import re
 import stat
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from safetensors import SafetensorError
 
 from aggregated_posterior.storage import (
     DataError,
@@ -237,3 +241,37 @@ def test_a_table_is_never_fetched(tmp_path):
     for name in ("https://localhost:1/t.csv", "file:///etc/passwd", tmp_path):
         with pytest.raises(DataError, match="cannot be read"):
             read_table(name)
+
+
+def test_a_file_behind_an_open_one_keeps_what_it_held(tmp_path):
+    log = tmp_path / "log.txt"
+    log.write_text("before\n")
+    code = (
+        "from aggregated_posterior.storage import write_text; print('words', flush=False);"
+        "write_text('/dev/stdout', 'content\\n'); write_text('/dev/fd/3', 'third\\n'); print('after')"
+    )
+    third = tmp_path / "third.txt"
+    third.write_text("held\n")
+    for mode, kept in (("a", "before\n"), ("w", "")):
+        with log.open(mode) as stream:
+            command = f'exec {sys.executable} -c "$1" 3>>{third}'
+            subprocess.run(["bash", "-c", command, "bash", code], stdout=stream, check=True)
+        assert log.read_text() == f"{kept}words\ncontent\nafter\n"
+    assert third.read_text() == "held\nthird\nthird\n"
+
+
+@pytest.mark.parametrize(
+    ("library", "told"),
+    [
+        ("Error while serializing: I/O error: Read-only file system (os error 30)", "(Read-only file system)"),
+        ("Error while serializing: I/O error: No space left on device (os error 28)", "(No space left on device)"),
+        ("something else", "(something else; is the disc full?)"),
+    ],
+)
+def test_arrays_that_cannot_be_written_say_what_the_system_says(tmp_path, monkeypatch, library, told):
+    def fail(*arguments, **settings):
+        raise SafetensorError(library)
+
+    monkeypatch.setattr("safetensors.numpy.save_file", fail)
+    with pytest.raises(DataError, match=rf"a\.safetensors: cannot be written {re.escape(told)}$"):
+        write_arrays(tmp_path / "a.safetensors", {"x": np.zeros(2)})

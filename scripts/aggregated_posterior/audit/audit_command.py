@@ -17,14 +17,14 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .._version import __version__
-from ..storage import DataError, atomic_path, json_text, table_of_text, write_json
+from ..storage import DataError, atomic_path, json_text, table_of_text
 from ..text import for_terminal
-from .outputs import input_files, place_of
+from .outputs import input_files, place_of, refuse_unwritable
 
 if TYPE_CHECKING:
     from ..posterior.foreign_files import Reading
@@ -167,22 +167,26 @@ def _announce(plan: Plan) -> None:
 
 
 def _write(results: dict[str, Audit], targets: dict[str, Path], options: argparse.Namespace) -> None:
-    """All contents are made before the first is written; of several levels each has its own file, JSON has them all."""
+    """All contents are made and lie on the disc before the first file has its name: all are written, or none.
+
+    Of several levels each has its own file, JSON has them all.
+    """
     json_path = targets.pop("json", None)
     contents = {}
     for kind, path in targets.items():
         for level, result in results.items():
             contents[_of_level(path, level)] = _content(result, kind, path, options)
-    for path, content in contents.items():
-        with atomic_path(path) as temporary:
-            temporary.write_bytes(content)
     whole = {level: result.to_dict() for level, result in results.items()}
-    content = {"source": options.posteriors, "version": __version__, **whole.get("", {"levels": whole})}
+    text = json_text({"source": options.posteriors, "version": __version__, **whole.get("", {"levels": whole})})
+    if json_path is not None and str(json_path) != STANDARD_OUTPUT:
+        # A name that is no UTF-8 is written out, as `storage.write_text` does.
+        contents[json_path] = text.encode(errors="backslashreplace")
+    with ExitStack() as stack:
+        for path, content in contents.items():
+            stack.enter_context(atomic_path(path)).write_bytes(content)
     if str(json_path) == STANDARD_OUTPUT:
-        sys.stdout.write(json_text(content))
+        sys.stdout.write(text)
         sys.stdout.flush()
-    elif json_path is not None:
-        write_json(json_path, content)
 
 
 def _targets(options: argparse.Namespace) -> dict[str, Path]:
@@ -196,6 +200,9 @@ def _targets(options: argparse.Namespace) -> dict[str, Path]:
         if path.is_dir():
             raise DataError(f"--{kind}: {path} is a folder; name a file")
     _refuse_lost(targets, options)
+    for kind, path in targets.items():
+        if str(path) != STANDARD_OUTPUT:
+            refuse_unwritable(f"--{kind}", path)
     figure = targets.get("figure")
     if figure is not None and figure.suffix not in (".svg", ".pdf", ".png"):
         raise DataError(f"--figure: {figure} ends in {figure.suffix or 'nothing'!r}; expected .svg, .pdf or .png")

@@ -13,7 +13,8 @@ too.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,7 @@ from ..posterior.mixture import AggregatedPosterior, Moments
 from ..posterior.other_laws import Codes, FullCovariance, StreamedPosterior
 from ..posterior.outliers import Outlier, without_outliers
 from ..posterior.resolution import refuse_dependent, refuse_unresolved
-from ..posterior.splits import Posteriors, some_rows
+from ..posterior.splits import Posteriors, refuse_threshold, some_rows
 from ..statistics.marginals import Distances, Marginals
 from ..statistics.portrait import Law, Portrait
 from ..statistics.uncertainty import normal_interval
@@ -65,8 +66,12 @@ TERMS = {
 }
 
 
+# Keywords of `fit_sampler` and of `Audit.sampler`, beside arrays.
+FIT_SETTINGS = tuple(inspect.signature(choose_sampler).parameters)[1:]
+
+
 class KeywordError(DataError, TypeError):
-    """A keyword that `audit` does not know."""
+    """A keyword that `audit` or `fit_sampler` does not know."""
 
 
 @dataclass(frozen=True)
@@ -110,8 +115,11 @@ class Audit:
         `settings` are those of `choose_sampler`; `comparison.sampler` is the advised one, and costs nothing.
 
         Raises:
-            DataError: Too few rows to hold any out.
+            DataError: Too few rows to hold any out, or a setting that is not known.
         """
+        for name in settings:
+            if name not in FIT_SETTINGS:
+                raise KeywordError(_unknown_keyword("Audit.sampler", name, FIT_SETTINGS))
         return choose_sampler(self.posteriors, **settings)
 
     def to_dict(self) -> dict[str, Any]:
@@ -157,17 +165,38 @@ def audit(
     Raises:
         DataError: Arrays that cannot be posteriors (the message names the array), or a keyword that is not known.
     """
-    given, settings = {"mean": mean, "variance": variance}, {}
-    for name, value in arrays_and_settings.items():
-        if name in _SETTINGS:
-            settings[name] = value
-        elif meaning(name) is None or name in given:
-            raise KeywordError(_unknown_keyword(name))
-        else:
-            given[name] = value
-    arrays = {name: _labels_or_array(name, value) for name, value in given.items() if value is not None}
+    given = {"mean": mean, "variance": variance}
     reading = Reading(layout=layout, deterministic=deterministic)
-    return audit_posteriors(posteriors_from_arrays(arrays, reading=reading), **settings)
+    posteriors, settings = posteriors_of_keywords("audit", given, arrays_and_settings, _SETTINGS, reading)
+    return audit_posteriors(posteriors, **settings)
+
+
+def posteriors_of_keywords(
+    function: str, given: Mapping[str, Any], keywords: Mapping[str, Any], settings: Sequence[str], reading: Reading
+) -> tuple[Posteriors, dict[str, Any]]:
+    """Posteriors of the arrays that a function was given, and its settings.
+
+    Args:
+        function: Its name, for the message about a keyword that it does not know.
+        given: Arrays by name, None for one that was not given.
+        keywords: Its other keywords: more arrays, and settings.
+        settings: The names of all its settings.
+        reading: Layout and kind.
+
+    Raises:
+        DataError: Arrays that cannot be posteriors (the message names the array), or a keyword that is not known.
+    """
+    arrays, chosen = dict(given), {}
+    for name, value in keywords.items():
+        if name in settings:
+            chosen[name] = value
+        elif meaning(name) is None or name in given:
+            bases = (base + end for base in ALIASES for end in ("", "_test"))
+            raise KeywordError(_unknown_keyword(function, name, [*bases, *settings, "layout", "deterministic"]))
+        else:
+            arrays[name] = value
+    read = {name: _labels_or_array(name, value) for name, value in arrays.items() if value is not None}
+    return posteriors_from_arrays(read, reading=reading), chosen
 
 
 _SETTINGS = ("active_threshold", "points", "gmm_components", "fit_points", "prior", "seed", "progress", "announce")
@@ -180,12 +209,10 @@ def _labels_or_array(name: str, value: Any) -> np.ndarray:
     return as_array(without_mask(value) if base == "groups" else value, name)
 
 
-def _unknown_keyword(name: str) -> str:
-    bases = [base + end for base in ALIASES for end in ("", "_test")]
-    known = [*bases, *_SETTINGS, "layout", "deterministic"]
+def _unknown_keyword(function: str, name: str, known: Iterable[str]) -> str:
     close = difflib.get_close_matches(name, known, n=1)
-    says = f"did you mean {close[0]}?" if close else "see help(audit)"
-    return f"audit has no keyword {name}: {says}"
+    says = f"did you mean {close[0]}?" if close else f"see help({function})"
+    return f"{function} has no keyword {name}: {says}"
 
 
 def audit_file(path: str | Path, reading: Reading | None = None, **settings: Any) -> Audit:
@@ -232,8 +259,7 @@ def audit_posteriors(
     """
     if points < 2 or gmm_components < 1 or fit_points < 2 * gmm_components:
         raise DataError("points ≥ 2, gmm_components ≥ 1 and fit_points ≥ 2·gmm_components are needed")
-    if not (np.isfinite(active_threshold) and active_threshold >= 0):
-        raise DataError(f"active_threshold is {active_threshold}: expected a number of nats, 0 or more")
+    refuse_threshold(active_threshold)
     own_prior = None if prior is None else as_prior(prior, posteriors.latent_dim)
     plan = plan_audit(posteriors, points, fit_points)
     announce(plan)

@@ -1,7 +1,7 @@
 """The command `aggregated-posterior`, or `python -m aggregated_posterior`: one subcommand per module of `COMMANDS`.
 
 Exit status: 0 for finished work, 2 for input or arguments that cannot be used (one line says which, and no file is
-written), 1 for an estimate that contradicts arithmetic.
+written), 1 for an estimate that contradicts arithmetic, 130 where it was interrupted.
 """
 
 from __future__ import annotations
@@ -19,11 +19,15 @@ from ..storage import DataError
 from ..text import for_terminal, prepare_streams
 
 BAD_INPUT = 2
+# 128 + SIGINT, as shells have it.
+INTERRUPTED = 130
 # Subcommand → module of this room. Each has `SUMMARY` (one line), `add_arguments(parser)` and `run(options)`, imports
 # nothing heavy at its top, and raises DataError or OSError for what cannot be used.
 COMMANDS = {
     "audit": "audit_command", "fit": "fit_command", "sample": "sample_command", "canonical": "canonical_command",
 }  # fmt: skip
+# What to ask less of where the memory does not suffice.
+LESS = {"audit": "lower --points or --gmm-components, or give fewer rows", "sample": "lower --number"}
 
 
 class _Parser(argparse.ArgumentParser):
@@ -44,6 +48,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except (DataError, OSError) as error:
         return _fail(error, BAD_INPUT)
+    except KeyboardInterrupt:
+        return _fail("interrupted; no file was left half written", INTERRUPTED)
+    except MemoryError as error:
+        less = LESS.get(arguments[0], "give fewer rows")
+        return _fail(
+            f"{arguments[0]}: the memory does not suffice ({str(error) or 'no more is known'}); {less}", BAD_INPUT
+        )
     except ArithmeticError as error:
         return _fail(f"{arguments[1] if len(arguments) > 1 else arguments[0]}: {error}; please report this", 1)
     return 0

@@ -9,6 +9,7 @@ example: aggregated-posterior fit posteriors.npz -o sampler.safetensors
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 import textwrap
 from typing import TYPE_CHECKING
@@ -58,9 +59,10 @@ def run(options: argparse.Namespace) -> None:
         print(f"warning: {for_terminal(note)}", file=sys.stderr)
     sampler.save(output)
     print(describe(sampler))
-    shown = for_terminal(output)
-    print(f"\nWrote {shown}. Draw codes for your decoder with\n")
-    print(f"  aggregated-posterior sample {shown} -n 1000 -o z.npy")
+    print(f"\nWrote {for_terminal(output)}. Draw codes for your decoder with\n")
+    # A name that begins with - would be taken for an option.
+    name = f"./{output}" if str(output).startswith("-") else str(output)
+    print(f"  aggregated-posterior sample {shlex.quote(for_terminal(name))} -n 1000 -o z.npy")
 
 
 def describe(sampler: FittedSampler) -> str:

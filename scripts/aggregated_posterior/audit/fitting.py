@@ -7,44 +7,38 @@ from typing import Any
 import numpy as np
 
 from ..generation.chosen_sampler import FittedSampler, choose_sampler
-from ..posterior.containers import as_array
-from ..posterior.foreign_files import posteriors_from_arrays
+from ..posterior.foreign_files import Layout, Reading
 from ..posterior.gauge import Canonical
+from .auditing import FIT_SETTINGS, posteriors_of_keywords
 
 
 def fit_sampler(
     mean: Any,
     variance: Any = None,
     *,
-    log_variance: Any = None,
-    std: Any = None,
-    mean_test: Any = None,
-    variance_test: Any = None,
-    log_variance_test: Any = None,
-    std_test: Any = None,
-    **settings: Any,
+    layout: Layout | None = None,
+    deterministic: bool = False,
+    **arrays_and_settings: Any,
 ) -> FittedSampler:
-    """Fit the best sampler for the posteriors of any VAE with diagonal Gaussian posteriors.
+    """Fit the best sampler for the posteriors of any VAE with Gaussian posteriors.
 
     Args:
-        mean: (N, d) posterior means: a NumPy array, or a tensor of any library that NumPy can read.
-        variance, log_variance, std: (N, d) each; exactly one of the three.
-        mean_test, variance_test, log_variance_test, std_test: the same for held-out data. Without them a seeded fifth
-            of the rows is held out to choose the sampler by.
-        settings: Keyword arguments of `choose_sampler`.
+        mean, variance, layout, deterministic: As for `audit`.
+        arrays_and_settings: The other arrays that `audit` takes: another spread, or full covariances, in place of
+            `variance`, the same for held-out data (`mean_test`, …), groups and weights. Without held-out data a seeded
+            fifth of the rows is held out to choose the sampler by. Also the keyword arguments of `choose_sampler`.
 
     Returns:
         A `FittedSampler`: `sample(n_samples, seed=0)`, `score_samples(z)`, `candidates_`, `save(path)`.
 
     Raises:
-        DataError: Arrays that cannot be posteriors, or too few rows; the message names the array.
+        DataError: Arrays that cannot be posteriors, or too few rows (the message names the array), or a keyword that is
+            not known.
     """
-    given = {
-        "mean": mean, "variance": variance, "log_variance": log_variance, "std": std, "mean_test": mean_test,
-        "variance_test": variance_test, "log_variance_test": log_variance_test, "std_test": std_test,
-    }  # fmt: skip
-    arrays = {name: as_array(value, name) for name, value in given.items() if value is not None}
-    return choose_sampler(posteriors_from_arrays(arrays), **settings)
+    given = {"mean": mean, "variance": variance}
+    reading = Reading(layout=layout, deterministic=deterministic)
+    posteriors, settings = posteriors_of_keywords("fit_sampler", given, arrays_and_settings, FIT_SETTINGS, reading)
+    return choose_sampler(posteriors, **settings)
 
 
 def canonical_arrays(canonical: Canonical) -> dict[str, np.ndarray]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 from collections.abc import Iterable
 from pathlib import Path
+from tempfile import TemporaryFile
 
-from ..storage import DataError
+from ..storage import DataError, is_written_to_directly
 from ..text import reason
 
 
@@ -46,7 +48,7 @@ def output_path(name: str, suffixes: tuple[str, ...], sources: Iterable[str]) ->
         sources: The files that are read, which are never overwritten.
 
     Raises:
-        DataError: A folder, another ending, or the input itself.
+        DataError: A folder, another ending, the input itself, or a place where nothing can be written.
     """
     path = Path(name)
     if path.is_dir():
@@ -55,4 +57,26 @@ def output_path(name: str, suffixes: tuple[str, ...], sources: Iterable[str]) ->
         raise DataError(f"--output: {path} ends in {path.suffix or 'nothing'!r}; expected {' or '.join(suffixes)}")
     if place_of(path) in {place_of(source) for source in sources}:
         raise DataError(f"--output: {path} is the input itself; name another file")
+    refuse_unwritable("--output", path)
     return path
+
+
+def refuse_unwritable(option: str, path: Path) -> None:
+    """Refuse, before any work, a file that could not be written after it.
+
+    Raises:
+        DataError: The device cannot be written to, or no file can be made in the (nearest existing) folder.
+    """
+    try:
+        if is_written_to_directly(path):
+            if not os.access(path, os.W_OK):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+            return
+        folder = next(place for place in path.absolute().parents if place.exists())
+        # Tried, because neither permissions nor the kind of file system tell it all; the file has no name that stays.
+        with TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise DataError(
+            f"{option}: {path} cannot be written ({reason(error)}); name a file in another folder"
+        ) from None

@@ -57,12 +57,18 @@ def _refuse_too_many(number: int, latent_dim: int, path: Path) -> None:
     size = 4 * number * latent_dim
     folder = next((place for place in path.absolute().parents if place.is_dir()), Path("/"))
     if size > shutil.disk_usage(folder).free:
-        raise DataError(f"--number: {number:,} codes take {size / 1e9:,.0f} GB, more than the disc has; ask for fewer")
+        raise DataError(f"--number: {number:,} codes take {_in_words(size)}, more than the disc has; ask for fewer")
     if path.suffix == ".safetensors" and size > LARGEST_WHOLE:
         raise DataError(
-            f"--number: {number:,} codes take {size / 1e9:,.0f} GB, and a .safetensors file is written as a whole; "
+            f"--number: {number:,} codes take {_in_words(size)}, and a .safetensors file is written as a whole; "
             "name a .npy file"
         )
+
+
+def _in_words(size: int) -> str:
+    """Bytes in the unit in which they are a number of at least 1."""
+    exponent, unit = next(((e, u) for e, u in ((9, "GB"), (6, "MB"), (3, "kB")) if size >= 10**e), (0, "bytes"))
+    return f"{size / 10**exponent:,.0f} {unit}"
 
 
 def write_codes(sampler: FittedSampler, number: int, seed: int, path: Path) -> None:

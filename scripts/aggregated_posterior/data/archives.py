@@ -6,8 +6,10 @@ can be larger than a limit, whatever its header or its compression claims.
 
 from __future__ import annotations
 
+import lzma
 import os
 import stat
+import struct
 import tarfile
 import zipfile
 import zlib
@@ -54,6 +56,8 @@ def walk_files(path: str | Path, suffixes: tuple[str, ...]) -> Iterator[tuple[Pu
         tarfile.TarError,
         zipfile.BadZipFile,
         zlib.error,
+        lzma.LZMAError,
+        struct.error,
         EOFError,
         NotImplementedError,
         RuntimeError,

@@ -15,8 +15,10 @@ from ..storage import DataError
 from ..text import for_terminal, listed, reason
 from .archives import walk_files
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".jpe", ".jfif")
 OTHER_IMAGE_SUFFIXES = (".gif", ".bmp", ".tif", ".tiff", ".webp", ".heic", ".avif", ".jp2", ".ppm", ".pgm")
+# Where a PNG file says how many bits a sample has.
+PNG_DEPTH = 24
 SPLIT_FOLDERS = {"train", "test"}
 # An image of more pixels than this is a mistake or a decompression bomb: 50 million pixels are 150 MB in
 # colour.
@@ -45,9 +47,9 @@ class ImageFolder:
 def read_image_folder(path: str | Path, image_shape: Sequence[int] | None = None) -> ImageFolder:
     """Read all images of a folder or of a .tar.gz or .zip archive.
 
-    Folders that hold everything else are passed over. Then train/ and test/ are splits where both are there,
-    and the next folder's name is the image's class where there are two or more. Hidden files and files that
-    are no images are skipped, and their number is logged.
+    Folders that hold everything else are passed over. Then train/ and test/ (or Train/, TEST/) are splits where
+    both are there, and the next folder's name is the image's class where there are two or more. Hidden files
+    and files that are no images are skipped, and their number is logged.
 
     Args:
         path: The folder or archive.
@@ -123,7 +125,7 @@ def decode_image(content: bytes, name: str, image_shape: Sequence[int] | None = 
             image = Image.open(io.BytesIO(content), formats=("PNG", "JPEG"))
         if image.width * image.height > MAXIMUM_PIXELS:
             raise Image.DecompressionBombError
-        problem = _unusable(image)
+        problem = _unusable(image, content)
         if problem:
             raise DataError(f"{name}: {problem}")
         image.load()
@@ -148,9 +150,10 @@ def decode_image(content: bytes, name: str, image_shape: Sequence[int] | None = 
     return np.asarray(image, dtype=np.uint8).copy()
 
 
-def _unusable(image: object) -> str | None:
+def _unusable(image: object, content: bytes) -> str | None:
     """Say why an opened image's pixels are no plain grey or colour bytes, or return None."""
-    if getattr(image, "n_frames", 1) > 1:
+    # Phones add small copies or depths to a JPEG (then an MPO); the first frame is the picture, as in any viewer.
+    if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":
         return "is animated; keep one frame"
     if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
         return f"has transparency ({image.mode}); flatten it onto a background"
@@ -158,14 +161,17 @@ def _unusable(image: object) -> str | None:
         return "is CMYK, whose colours depend on a printer's profile; convert it to RGB"
     if image.mode not in ("1", "L", "P", "RGB"):
         return f"has pixels of mode {image.mode}, not bytes; convert it to 8-bit grey or RGB"
+    if image.format == "PNG" and content[PNG_DEPTH] > 8:  # Pillow would cut colours to their upper bytes
+        return f"has {content[PNG_DEPTH]} bits per colour; convert it to 8-bit grey or RGB"
     return None
 
 
 def _read_layout(path: Path, names: Sequence[PurePosixPath]) -> tuple[np.ndarray | None, list[str] | None]:
     """Read splits and classes off the folders' names: is test (or None) and class (or None) of each image."""
     folders = [name.parts[:-1] for name in names]
-    while all(folders) and len({folder[0] for folder in folders}) == 1 and folders[0][0] not in SPLIT_FOLDERS:
+    while all(folders) and len({folder[0] for folder in folders}) == 1 and not _is_split(folders[0][0]):
         folders = [folder[1:] for folder in folders]
+    folders = [(folder[0].lower(), *folder[1:]) if folder and _is_split(folder[0]) else folder for folder in folders]
     tops = {folder[0] if folder else None for folder in folders}
     is_test = None
     if tops & SPLIT_FOLDERS:
@@ -192,3 +198,7 @@ def _read_layout(path: Path, names: Sequence[PurePosixPath]) -> tuple[np.ndarray
             raise DataError(f"{path}: the class {unknown[0]} is in test/ but not in train/")
     # One folder is no label: it tells the images apart from nothing.
     return is_test, classes if len(set(classes)) > 1 else None
+
+
+def _is_split(folder: str) -> bool:
+    return folder.lower() in SPLIT_FOLDERS

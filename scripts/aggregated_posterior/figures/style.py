@@ -77,7 +77,7 @@ def complete_style(style: Mapping[str, Any] | None) -> dict[str, Any]:
 
 @contextmanager
 def drawing(style: Mapping[str, Any] | None) -> Iterator[dict[str, Any]]:
-    """Set the look for the block only, and yield the completed settings."""
+    """Set the look for the block only, whatever the user's own matplotlibrc says, and yield the completed settings."""
     settings = complete_style(style)
     size = float(settings["font_size"])
     parameters = {
@@ -114,7 +114,9 @@ def drawing(style: Mapping[str, Any] | None) -> Iterator[dict[str, Any]]:
         "svg.fonttype": "path",  # outlines: an SVG cannot embed a font, and the reader's machine may lack it
         "svg.hashsalt": _SVG_SALT,
     }
-    with matplotlib.rc_context(parameters):
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(parameters)
         yield settings
 
 

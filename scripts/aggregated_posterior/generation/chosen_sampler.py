@@ -27,7 +27,7 @@ from ..posterior.mixture import AggregatedPosterior, normal_log_pdf
 from ..posterior.other_laws import Codes, FullCovariance
 from ..posterior.outliers import without_outliers
 from ..posterior.resolution import refuse_dependent, refuse_unresolved
-from ..posterior.splits import FEWEST_ROWS, Posteriors, active_dimensions, some_rows
+from ..posterior.splits import FEWEST_ROWS, Posteriors, active_dimensions, refuse_threshold, some_rows
 from ..statistics.clusters import GroupedMean, grouped_mean
 from ..statistics.divergence import balanced_draws
 from ..statistics.fitted_mixture import NormalMixture, fit_normal_mixture
@@ -183,7 +183,9 @@ def load_sampler(path: str | Path) -> FittedSampler:
     )
     if not fits:
         raise DataError(f"{path}: its arrays do not fit together; make it again with `fit`")
-    return sampler
+    # Weights that another program wrote may be rounded; those that `fit` wrote stay the same to the last bit.
+    total = sampler.weights.sum()
+    return sampler if abs(total - 1) < 1e-12 else replace(sampler, weights=sampler.weights / total)
 
 
 def _diagonals(factors: np.ndarray) -> np.ndarray:
@@ -280,8 +282,10 @@ def choose_sampler(
         progress: Called with each candidate's name as it is fitted.
 
     Raises:
-        DataError: Fewer than ten rows, so that none can be held out, or rows without a density.
+        DataError: Fewer than ten rows, so that none can be held out, rows without a density, or a threshold that is
+            no number of nats.
     """
+    refuse_threshold(active_threshold)
     split, notes = split_groups(some_rows(posteriors, LARGEST_ROWS, seed), seed)
     if split.test is None:
         raise DataError(f"mean: held-out rows: {split.source}; a sampler is chosen on held-out rows")

@@ -33,18 +33,21 @@ def fold_into(
     Args:
         head_mean, head_log_variance: The layers that put out μ and ln s, `Linear` or `Conv2d` with bias. One layer that
             puts out both, means first (as for `chunk(2, dim=1)`), is given twice.
-        decoder_inputs: Every layer that consumes z: `Linear`, `Conv2d` or `ConvTranspose2d`.
+        decoder_inputs: Every layer that consumes z: `Linear`, `Conv2d` or `ConvTranspose2d`. A layer that is given
+            more than once, because it is used at several places, is changed once.
         shift: t, (d,) numbers or one; what `canonical` wrote. One entry per channel for convolutions.
         scale: α > 0, (d,) numbers or one.
 
     Raises:
-        DataError: A layer of another kind or size, one without the bias that it would need, or a shift into a
-            convolution that pads with zeros, which are not shifted with z. Nothing has been changed then.
+        DataError: A layer of another kind or size, one without the bias that it would need, layers that share their
+            weights, a shift or scale of another size, or a shift into a convolution that pads with zeros, which are
+            not shifted with z. Nothing has been changed then.
     """
-    layers = [decoder_inputs] if isinstance(decoder_inputs, nn.Module) else list(decoder_inputs)
+    given = [decoder_inputs] if isinstance(decoder_inputs, nn.Module) else list(decoder_inputs)
+    layers = list({id(layer): layer for layer in given}.values())
     both = head_mean is head_log_variance
     d = latent_dim_of(head_mean, head_log_variance)
-    t, alpha = (torch.as_tensor(v, dtype=torch.float64).cpu().expand(d) for v in (shift, scale))
+    t, alpha = (_numbers(name, value, d) for name, value in (("shift", shift), ("scale", scale)))
     if not (torch.isfinite(t).all() and torch.isfinite(alpha).all() and (alpha > 0).all()):
         raise DataError("shift must be finite, and scale finite and positive")
     _check(head_mean, head_log_variance, layers, d, shifted=bool((t != 0).any()), both=both)
@@ -70,6 +73,13 @@ def latent_dim_of(head_mean: nn.Module, head_log_variance: nn.Module) -> int:
         DataError: `head_mean` is neither `Linear` nor `Conv2d`.
     """
     return _outputs(head_mean, "head_mean") // (2 if head_mean is head_log_variance else 1)
+
+
+def _numbers(name: str, value: Any, d: int) -> Tensor:
+    numbers = torch.as_tensor(value, dtype=torch.float64).cpu()
+    if numbers.shape not in ((), (1,), (d,)):
+        raise DataError(f"{name} has shape {tuple(numbers.shape)}: expected one number or {d}, as the heads put out")
+    return numbers.expand(d)
 
 
 def _scale_outputs(layer: nn.Module, part: slice, t: Tensor, alpha: Tensor) -> None:
@@ -114,6 +124,8 @@ def _check(
                 )
             if isinstance(layer, nn.ConvTranspose2d) and not _one_by_one(layer):
                 raise DataError("a transposed convolution cannot take up a shift at its borders; fold the scale only")
+    if len({id(layer.weight) for layer in layers}) < len(layers):
+        raise DataError("two decoder inputs share their weights, which would be changed twice; untie them first")
 
 
 def _pads(layer: nn.Conv2d) -> bool:

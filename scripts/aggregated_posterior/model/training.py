@@ -19,7 +19,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .. import numerics
 from ..storage import DataError, read_arrays, write_arrays
 from ..streams import seed_sequence
 from .graphs import on_device
@@ -255,9 +254,9 @@ def train(
         settings: What to train.
         device: Where to train, `cpu` or `cuda`.
         checkpoint: File that holds the state of an unfinished training. Where it exists and was written by the same
-            computation (settings, images, device, numerics and code), training goes on from there and ends in the same
+            computation (settings, images, device and code), training goes on from there and ends in the same
             bytes as if it had never stopped; one of another computation is not taken up.
-        code: What names the code that trains, a digest; see `checkpoint`.
+        code: What names the code that trains and its arithmetic; see `checkpoint`.
         checkpoint_seconds: Time between two checkpoints.
         on_epoch: Called with every row of the history as it is made.
 
@@ -277,10 +276,8 @@ def train(
     steps = settings.epochs * steps_per_epoch
     history: list[dict[str, float]] = []
     untrained_loss = math.inf
-    made_by = {
-        **{"settings": asdict(settings), "maximum": float(maximum), "code": code},
-        **{"images": f"{zlib.crc32(data.cpu().numpy()):08x}", "device": device, "numerics": numerics.describe()},
-    }
+    made_by = {"settings": asdict(settings), "maximum": float(maximum), "code": code, "device": device}
+    made_by["images"] = f"{zlib.crc32(data.cpu().numpy()):08x}"
     state = _Checkpoint(checkpoint, made_by, optimiser, order_generator, noise_generator)
     if checkpoint is not None and checkpoint.exists():
         history, untrained_loss = state.load()

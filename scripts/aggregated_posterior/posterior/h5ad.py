@@ -74,7 +74,8 @@ def read(path: str, output: str) -> None:
     with h5py.File(path, "r") as file:
         obsm, obs = (group(file, name) for name in ("obsm", "obs"))
         names = [*obsm, *(name for name in obs if name not in ("_index", "__categories"))]
-        print(json.dumps({"names": names}), flush=True)
+        # A name that is not UTF-8 stays bytes: nobody can ask for it.
+        print(json.dumps({"names": [name for name in names if isinstance(name, str)]}), flush=True)
         arrays: dict[str, np.ndarray] = {}
         # HDF5's names have no slash in them.
         for name in json.loads(sys.stdin.readline()):

@@ -118,6 +118,12 @@ def some_rows(posteriors: Posteriors, rows: int, seed: int = 0) -> Posteriors:
     return replace(posteriors, **changes) if changes else posteriors
 
 
+def refuse_threshold(active_threshold: float) -> None:
+    """Refuse a threshold of activity that is no number of nats, before work is done with it."""
+    if not (np.isfinite(active_threshold) and active_threshold >= 0):
+        raise DataError(f"active_threshold is {active_threshold}: expected a number of nats, 0 or more")
+
+
 def active_dimensions(kl: np.ndarray, threshold: float) -> np.ndarray:
     """Which dimensions are active: mean KL (raw, train) above the threshold in nats; (d,) booleans."""
     return np.asarray(kl) > threshold

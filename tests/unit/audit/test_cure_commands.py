@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from aggregated_posterior.audit.cli import main
 from aggregated_posterior.audit.fitting import canonical_arrays
 from aggregated_posterior.posterior.gauge import canonical_form
 from aggregated_posterior.posterior.mixture import AggregatedPosterior
+from aggregated_posterior.storage import DataError
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -144,6 +146,9 @@ def test_the_audit_hands_on_its_sampler_and_its_canonical_form(posteriors):
     [
         (["fit", "own.npz", "-o", "a.npz"], ["--output", ".npz", ".safetensors"]),
         (["fit", "own.npz", "-o", "own.safetensors", "--seed", "-1"], ["--seed"]),
+        (["fit", "own.npz", "-o", "own.safetensors", "--active-threshold", "nan"], ["active_threshold is nan"]),
+        (["fit", "own.npz", "-o", "own.safetensors", "--active-threshold=-5"], ["active_threshold is -5.0"]),
+        (["fit", "own.npz", "-o", "own.safetensors", "--active-threshold", "inf"], ["active_threshold is inf"]),
         (["fit", "absent.npz", "-o", "a.safetensors"], ["no such file"]),
         (["fit", "few.npz", "-o", "a.safetensors"], ["few.npz", "fewer than 10"]),
         (["sample", "absent.safetensors", "-n", "3", "-o", "z.npy"], ["absent.safetensors"]),
@@ -162,3 +167,67 @@ def test_bad_input_is_one_line_status_2_and_no_file(tmp_path, capsys, monkeypatc
     assert status == 2 and out == "" and err.startswith("error: ") and err.count("\n") == 1
     assert all(word in err for word in words), err
     assert sorted(path.name for path in tmp_path.iterdir()) == ["few.npz", "own.npz"]
+
+
+@pytest.mark.parametrize("name", ["my run; rm -rf x.safetensors", "-x.safetensors"])
+def test_the_command_to_copy_names_one_file_whatever_it_is_called(tmp_path, capsys, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    np.savez("own.npz", mean=np.random.default_rng(0).standard_normal((20, 2)), variance=np.ones((20, 2)))
+    status, out, _ = run(capsys, "fit", "own.npz", f"--output={name}")
+    assert status == 0
+    (command,) = re.findall(r"^  aggregated-posterior (sample .*)$", out, re.M)
+    assert run(capsys, *shlex.split(command))[0] == 0
+    assert np.load("z.npy").shape == (1000, 2)
+
+
+def test_the_sampler_takes_what_the_audit_takes():
+    rng = np.random.default_rng(0)
+    mean, variance = 0.8 * rng.standard_normal((60, 2)), np.full((60, 2), 0.36)
+    plain = fit_sampler(mean, variance, components=())
+    alias = fit_sampler(mean, logvar=np.log(variance), components=())
+    np.testing.assert_allclose(alias.shift, plain.shift)
+    np.testing.assert_allclose(alias.scale, plain.scale)
+    groups = np.repeat(np.arange(20), 3)
+    assert "group" in fit_sampler(mean, variance, groups=groups, components=()).about["held_out"]
+    codes = fit_sampler(mean, deterministic=True, components=())
+    np.testing.assert_allclose(codes.scale, plain.scale, rtol=0.5)
+
+
+@pytest.mark.parametrize(
+    ("keyword", "words"),
+    [("gruops", "fit_sampler has no keyword gruops: did you mean groups?"), ("foo", "no keyword foo: see help")],
+)
+def test_the_sampler_refuses_an_unknown_keyword_in_one_line(keyword, words):
+    mean = np.random.default_rng(0).standard_normal((60, 2))
+    with pytest.raises(DataError) as refused:
+        fit_sampler(mean, 0.1 + 0 * mean, **{keyword: 1})
+    assert words in str(refused.value)
+    result = audit(mean, 0.1 + 0 * mean, points=50, gmm_components=1, fit_points=50)
+    with pytest.raises(DataError, match=r"^Audit\.sampler has no keyword foo: see help\(Audit\.sampler\)$"):
+        result.sampler(foo=1)
+
+
+@pytest.mark.parametrize(
+    ("command", "module"),
+    [
+        ("audit", "audit_command"),
+        ("fit", "fit_command"),
+        ("sample", "sample_command"),
+        ("canonical", "canonical_command"),
+    ],
+)
+@pytest.mark.parametrize(
+    ("error", "status", "words"),
+    [(KeyboardInterrupt(), 130, "interrupted; no file was left half written"), (MemoryError(), 2, "memory")],
+)
+def test_an_interruption_and_a_full_memory_are_one_line(capsys, monkeypatch, command, module, error, status, words):
+    def fail(options):
+        raise error
+
+    monkeypatch.setattr(f"aggregated_posterior.audit.{module}.run", fail)
+    more = {"audit": [], "sample": ["-n", 5, "-o", "z.npy"]}.get(command, ["-o", "a.safetensors"])
+    found, out, err = run(capsys, command, "own.npz", *more)
+    assert found == status and out == "" and err.startswith("error: ") and err.count("\n") == 1
+    assert words in err
+    if words == "memory":
+        assert ("lower --number" if command == "sample" else "fewer rows") in err

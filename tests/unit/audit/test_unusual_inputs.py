@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import zipfile
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -543,3 +544,31 @@ def test_the_pipeline_says_what_becomes_of_groups(tmp_path, capsys):
     prepare_posteriors(str(tmp_path / "a.npz"), str(tmp_path / "b.safetensors"), 2)
     told = capsys.readouterr().err
     assert told.count("warning:") == 1 and "groups of rows are not kept, and errors are by consecutive rows" in told
+
+
+@pytest.mark.parametrize("place", ["/proc/x.json", "own.npz/x.json"])
+def test_where_nothing_can_be_written_is_refused_before_the_work(tmp_path, capsys, monkeypatch, place):
+    monkeypatch.chdir(tmp_path)
+    np.savez("own.npz", **normal(60, 2))
+    monkeypatch.setattr("aggregated_posterior.audit.audit_command._audited", None)  # no work, or it fails
+    assert main(["audit", "own.npz", "--html", "new/new.html", "--json", place]) == 2
+    err = capsys.readouterr().err
+    assert err.startswith(f"error: --json: {place} cannot be written (") and err.count("\n") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["own.npz"]
+
+
+def test_outputs_are_written_all_or_none(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    np.savez("own.npz", **normal(60, 2))
+    # As if the place had been lost during the work.
+    monkeypatch.setattr("aggregated_posterior.audit.audit_command.refuse_unwritable", lambda option, path: None)
+    assert main(["audit", "own.npz", "--csv", "new.csv", "--json", "/proc/x.json"]) == 2
+    assert "/proc/x.json" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["own.npz"]
+
+
+def test_what_is_more_than_the_disc_has_is_told_in_a_unit_that_shows_it(tmp_path, capsys, monkeypatch):
+    save_file(SAMPLER, tmp_path / "s.safetensors", {"metadata": json.dumps(HEADER)})
+    monkeypatch.setattr("shutil.disk_usage", lambda folder: SimpleNamespace(free=1000))
+    assert main(["sample", str(tmp_path / "s.safetensors"), "-n", "100000", "-o", str(tmp_path / "z.npy")]) == 2
+    assert "100,000 codes take 800 kB, more than the disc has" in capsys.readouterr().err

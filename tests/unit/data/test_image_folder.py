@@ -235,6 +235,27 @@ def test_mixed_colours_need_a_configured_shape(tmp_path):
     refuse(path, tmp_path, "dog/5.png: has shape [5, 6, 3], but cat/0.png has [5, 6]")
 
 
+def test_jpegs_with_other_endings_are_images(tmp_path):
+    files = {name: picture(format="JPEG") for name in ("a.jfif", "b.jpe", "c.JFIF", "d.jpg")}
+    assert len(read_image_folder(write_folder(tmp_path, files)).images) == 4
+
+
+def test_the_first_frame_of_a_phones_jpeg_is_its_picture(tmp_path):
+    first, second = (Image.open(io.BytesIO(picture(seed, mode="RGB", format="JPEG"))) for seed in (1, 2))
+    stream = io.BytesIO()
+    first.save(stream, "MPO", save_all=True, append_images=[second])
+    alone = io.BytesIO()
+    first.save(alone, "JPEG")
+    np.testing.assert_array_equal(
+        decode_image(stream.getvalue(), "phone.jpg"), decode_image(alone.getvalue(), "alone.jpg")
+    )
+
+
+def test_split_folders_may_have_capitals(write):
+    found = read_image_folder(write(tree(["Train/cat/a.png", "Train/dog/b.png", "TEST/cat/c.png", "TEST/dog/d.png"])))
+    assert found.class_names == ("cat", "dog") and sorted(found.is_test) == [False, False, True, True]
+
+
 def animated():
     frames = [Image.new("L", (6, 5), shade) for shade in (0, 100, 200)]
     stream = io.BytesIO()
@@ -246,6 +267,14 @@ def deep():
     stream = io.BytesIO()
     Image.fromarray(np.full((5, 6), 40_000, dtype=np.uint16)).save(stream, "PNG")
     return stream.getvalue()
+
+
+def deep_colour():
+    """A PNG of 16 bits per colour, which Pillow reads and does not write."""
+    rows = (b"\0" + bytes(6 * 6)) * 5
+    chunks = [(b"IHDR", struct.pack(">IIBBBBB", 6, 5, 16, 2, 0, 0, 0)), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
+    parts = (struct.pack(">I", len(d)) + kind + d + struct.pack(">I", zlib.crc32(kind + d)) for kind, d in chunks)
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
 
 
 def see_through_palette():
@@ -277,6 +306,7 @@ def bomb(width, height):
         ("x.png", see_through_palette(), "has transparency"),
         ("x.png", animated(), "is animated"),
         ("x.png", deep(), "not bytes; convert it to 8-bit"),
+        ("x.png", deep_colour(), "has 16 bits per colour; convert it to 8-bit"),
         ("x.png", picture()[:-30], "cannot be decoded"),
         ("x.jpg", picture(format="JPEG")[:-60], "cannot be decoded"),
         ("x.png", bomb(8000, 7000), "more than 50000000 pixels"),
@@ -505,6 +535,23 @@ def test_damaged_archives_are_refused_or_read_whole(tmp_path, kind, seed):
         arrays = read_arrays(output)[0]
         images = np.concatenate([arrays["images_train"], arrays["images_test"]])
         assert sorted(image.tobytes() for image in images) == sorted(image.tobytes() for image in whole)
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_LZMA, zipfile.ZIP_BZIP2, zipfile.ZIP_DEFLATED])
+def test_a_zip_with_damaged_members_is_one_line_whatever_packed_it(tmp_path, method):
+    path = tmp_path / "mine.zip"
+    with zipfile.ZipFile(path, "w", method) as archive:
+        for name, content in tree(CLASSES, size=(60, 50)).items():
+            archive.writestr(name, content)
+    whole = path.read_bytes()
+    for seed in range(40):
+        rng = random.Random(seed)
+        damaged = bytearray(whole)
+        damaged[(place := 40 + rng.randrange(2000)) : place + 8] = rng.randbytes(8)
+        path.write_bytes(damaged)
+        with pytest.raises(DataError) as refused:
+            read_image_folder(path)
+        assert len(str(refused.value).splitlines()) == 1
 
 
 # --- real input ---

@@ -8,6 +8,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
@@ -15,6 +16,7 @@ import yaml
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from aggregated_posterior.audit.pictures import picture_of_activity
 from aggregated_posterior.figures import density as figures_density
 from aggregated_posterior.figures import divergence as figures_divergence
 from aggregated_posterior.figures import findings as figures_findings
@@ -542,3 +544,12 @@ def test_each_figure_has_a_script_and_a_caption(name: str) -> None:
     assert len(script.splitlines()) <= 60 and f"def plot_{name}(" in script
     caption = (ROOT / "workflow/report" / f"plot_{name}.rst").read_text()
     assert "snakemake.output" in caption and ".. include::" in caption
+
+
+def test_figures_do_not_depend_on_the_users_own_settings_of_matplotlib():
+    train = pd.DataFrame({"dimension": [0, 1], "kl": [1.0, 0.01], "active": [True, False]})
+    plain = picture_of_activity(train, 0.05)
+    own = {"text.usetex": True, "savefig.bbox": "tight", "axes.grid": True, "axes.facecolor": "red"}
+    with matplotlib.rc_context(own):
+        assert picture_of_activity(train, 0.05) == plain
+        assert all(matplotlib.rcParams[name] == value for name, value in own.items())

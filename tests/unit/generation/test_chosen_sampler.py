@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.stats import multivariate_normal
@@ -222,3 +224,11 @@ def test_files_that_are_no_sampler_are_refused(mixed, tmp_path):
 def test_codes_of_another_shape_are_refused(mixed):
     with pytest.raises(DataError, match="expected finite"):
         mixed.score_samples(np.zeros((3, 2)))
+
+
+def test_weights_that_were_rounded_on_their_way_are_shares_again(mixed, tmp_path):
+    path = tmp_path / "a.safetensors"
+    replace(mixed, weights=mixed.weights * 1.0000005).save(path)
+    loaded = load_sampler(path)
+    assert loaded.weights.sum() == pytest.approx(1, abs=1e-12)
+    np.testing.assert_allclose(loaded.sample(50), mixed.sample(50), rtol=1e-5, atol=1e-5)

@@ -137,3 +137,21 @@ def test_bad_heads_and_numbers_are_refused():
         fold_into(nn.Linear(5, D), nn.Linear(5, D + 1), layer, SHIFT, SCALE)
     with pytest.raises(DataError, match="positive"):
         fold_into(nn.Linear(5, D), nn.Linear(5, D), layer, SHIFT, -SCALE)
+
+
+def test_a_layer_used_at_two_places_is_changed_once_and_shared_weights_are_refused():
+    heads, layer = (nn.Linear(5, D), nn.Linear(5, D)), nn.Linear(D, 7)
+    before = layer.weight.detach().clone()
+    fold_into(*heads, [layer, layer], 0, 2.0)
+    torch.testing.assert_close(layer.weight, before / 2)
+    other = nn.Linear(D, 7)
+    other.weight = layer.weight
+    with pytest.raises(DataError, match="share their weights"):
+        fold_into(*heads, [layer, other], 0, 2.0)
+    torch.testing.assert_close(layer.weight, before / 2)
+
+
+@pytest.mark.parametrize(("shift", "scale"), [(np.zeros(4), 1.0), (0, np.ones((2, D)))])
+def test_a_shift_or_a_scale_of_another_size_is_refused_in_one_line(shift, scale):
+    with pytest.raises(DataError, match=r"^(shift|scale) has shape \(.*\): expected one number or 3"):
+        fold_into(nn.Linear(5, D), nn.Linear(5, D), nn.Linear(D, 7), shift, scale)

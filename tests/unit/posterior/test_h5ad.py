@@ -128,3 +128,10 @@ def test_a_crash_is_told(tmp_path, monkeypatch, asked):
     monkeypatch.setattr(containers.h5ad, "__file__", str(tmp_path / "crash.py"))
     with pytest.raises(DataError, match=r"the HDF5 library ended with status -6"):
         read(tmp_path / "a.h5ad", lambda file: None)
+
+
+def test_a_column_whose_name_is_not_utf_8_is_left_out(tmp_path):
+    arrays, names = read(
+        tmp_path / "a.h5ad", lambda file: file.require_group("obs").create_dataset(b"caf\xe9", data=MEAN[:, 0])
+    )
+    assert list(arrays) == ["variance"] and names == ["variance"]
