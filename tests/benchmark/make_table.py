@@ -6,6 +6,7 @@ same on any machine. Medians are quoted; where rounds are paired, a ratio's spre
 
 import datetime
 import json
+import os
 import platform
 import subprocess
 import sys
@@ -63,7 +64,9 @@ def run(path: Path, *options: str) -> list[dict]:
         f"--benchmark-json={path}",
         *options,
     ]
-    subprocess.run([*command, "-p", "no:xdist", "-s"], cwd=ROOT, check=True)
+    # Processor seconds of one thread; NumPy's products would share the work among all cores, and wait in between.
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+    subprocess.run([*command, "-p", "no:xdist", "-s"], cwd=ROOT, env=environment, check=True)
     return json.loads(path.read_text())["benchmarks"]
 
 
