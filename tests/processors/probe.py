@@ -74,6 +74,8 @@ def cells() -> list[dict[str, Any]]:
 
 def run(folder: Path, short: bool) -> None:
     """Make every file in `folder`."""
+    from aggregated_posterior.pipeline import configuration
+
     data = folder / "data.safetensors"
     make_images(data)
     if not short:
@@ -83,13 +85,12 @@ def run(folder: Path, short: bool) -> None:
     models, keys = [], []
     for cell in cells():
         model = folder / cell["architecture"]
-        settings = {"latent_dim": cell["latent_dim"], "kl_weight": float(cell["kl_weight"]), "seed": cell["seed"]}
         files = {name: str(model / f"{name}.safetensors") for name in ("vae", "posteriors", "plates")}
         tables = ("history", "losses", "moments", "marginals", "curves", "marginal_curves", "scores")
         files |= {name: str(model / f"{name}.csv") for name in tables}
         files |= {"divergence": str(model / "divergence.json"), "data": str(data), "loss_table": files["losses"]}
-        training = {**settings, **cell["training"], "active_threshold": 0.05}
-        call("train_vae", {**files, "settings": training, "device": "cpu"})
+        training = configuration.training_settings(cell, active_threshold=0.05)
+        call("train_vae", {**files, "settings": training, "device": "cpu", "code": "probe"})
         call("encode_posteriors", {**files, "seed": 0, **training})
         sizes = {
             "draws": 2000,
@@ -110,7 +111,6 @@ def run(folder: Path, short: bool) -> None:
     collected = {"models": {"moments": models}, "tables": {"moments": str(table)}, "cells": {"moments": keys}}
     call("collect_tables", collected)
     if not short:
-        from aggregated_posterior.pipeline import configuration
         from aggregated_posterior.pipeline.schemas import read_yaml
 
         schema = read_yaml(ROOT / "workflow/schemas/plotting.schema.yaml")

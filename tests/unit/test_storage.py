@@ -255,7 +255,8 @@ def test_a_file_behind_an_open_one_keeps_what_it_held(tmp_path):
     for mode, kept in (("a", "before\n"), ("w", "")):
         with log.open(mode) as stream:
             command = f'exec {sys.executable} -c "$1" 3>>{third}'
-            subprocess.run(["bash", "-c", command, "bash", code], stdout=stream, check=True)
+            environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+            subprocess.run(["bash", "-c", command, "bash", code], stdout=stream, env=environment, check=True)
         assert log.read_text() == f"{kept}words\ncontent\nafter\n"
     assert third.read_text() == "held\nthird\nthird\n"
 
