@@ -104,13 +104,8 @@ def group_rows(posteriors: Posteriors, seed: int = 0) -> tuple[np.ndarray, np.nd
         if of_test is not None:
             warnings += _on_repeats(of_test, "held-out rows")
     if of_test is not None:
-        inside = int(np.isin(of_test, of_train).sum())
-        if inside > CHANCE * test.n:
-            what = "training rows too" if posteriors.groups_train is None else "of groups that are in the training half"
-            warnings.append(
-                f"{inside:,} of {test.n:,} held-out rows are {what}; they are left out of every held-out bound, which "
-                "they would make too good"
-            )
+        if overlap := _overlap(posteriors, of_train, of_test):
+            warnings.append(f"{overlap}; they are left out of every held-out bound, which they would make too good")
         apart = len(np.unique(of_test[~np.isin(of_test, of_train)]))
         if 0 < apart < FEWEST_HELD_OUT and not is_discrete(train, of_train):
             warnings.append(
@@ -128,13 +123,18 @@ def refuse_overlap(posteriors: Posteriors) -> None:
     if posteriors.test is None:
         return
     of_train, of_test, _ = group_rows(posteriors)
+    overlap = _overlap(posteriors, of_train, of_test)
+    if overlap and not is_discrete(posteriors.train, of_train):
+        raise DataError(f"{overlap}; give others as the test half, or none, and rows are held out here")
+
+
+def _overlap(posteriors: Posteriors, of_train: np.ndarray, of_test: np.ndarray) -> str:
+    """How many held-out rows are training rows too, in words; empty where chance makes as many."""
     inside = int(np.isin(of_test, of_train).sum())
-    if inside > CHANCE * posteriors.test.n and not is_discrete(posteriors.train, of_train):
-        what = "training rows too" if posteriors.groups_train is None else "of groups that are in the training half"
-        raise DataError(
-            f"{inside:,} of {posteriors.test.n:,} held-out rows are {what}; give others as the test half, or none, and "
-            "rows are held out here"
-        )
+    if inside <= CHANCE * len(of_test):
+        return ""
+    what = "training rows too" if posteriors.groups_train is None else "of groups that are in the training half"
+    return f"{inside:,} of {len(of_test):,} held-out rows are {what}"
 
 
 def split_groups(posteriors: Posteriors, seed: int = 0) -> tuple[Split, list[str]]:
