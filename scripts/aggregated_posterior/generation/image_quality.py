@@ -17,6 +17,8 @@ from .neighbours import ALLOWANCE, Neighbourhoods, as_features, squared_distance
 PARTS = 5
 # Points whose products of coordinates are held at once: 2080 products of 64 coordinates take 2 MB.
 PRODUCT_BLOCK = 250
+# Second coordinates j of products of three that are formed together. Fewer save more, in smaller matrix products.
+SLAB = 8
 
 
 @dataclass(frozen=True)
@@ -167,17 +169,12 @@ def kernel_distance(features_a: np.ndarray | KernelSums, features_b: np.ndarray 
     a, b = (x if isinstance(x, KernelSums) else KernelSums.of(x) for x in (features_a, features_b))
     across = a.across(b)
 
-    def unbiased(kept: np.ndarray) -> float:
-        value = 0.0
-        for x in (a, b):
-            n = x.sizes[kept].sum()
-            value += x.within[np.ix_(kept, kept)].sum() / (n * (n - 1))
-        return float(value - 2 * across[np.ix_(kept, kept)].sum() / (a.sizes[kept].sum() * b.sizes[kept].sum()))
-
-    every = np.arange(PARTS)
-    values = np.array([unbiased(np.delete(every, part)) for part in every])
-    error = np.sqrt((PARTS - 1) / PARTS * np.square(values - values.mean()).sum())
-    return unbiased(every), float(error)
+    # One row for each part that is left out, and a last one for all parts.
+    kept = np.vstack([1 - np.eye(PARTS), np.ones(PARTS)])
+    n_a, n_b = kept @ a.sizes, kept @ b.sizes
+    sums_a, sums_b, sums = ((kept @ pairs * kept).sum(1) for pairs in (a.within, b.within, across))
+    *without, value = sums_a / (n_a * (n_a - 1)) + sums_b / (n_b * (n_b - 1)) - 2 * sums / (n_a * n_b)
+    return float(value), float(np.sqrt((PARTS - 1) * np.var(without)))
 
 
 @dataclass(frozen=True)
@@ -284,25 +281,36 @@ def _pair_sums(a: np.ndarray, ends_a: np.ndarray, b: np.ndarray, ends_b: np.ndar
 
 
 def _mapped(x: np.ndarray) -> np.ndarray:
-    """Σ_n φ(x_n), (L,), of points `x` (n, D).
+    """Σ_n φ(x_n), (L,), of points `x` (n, D), each product of two or three coordinates once.
 
-    Of the symmetric products x_i x_j those with i ≤ j are formed, times √2 where i < j, which leaves scalar products
-    of φ as they are. They are float32, whose roundings of single points average out; sums over blocks are float64.
+    Of products that differ in the order of their factors one is formed, times the root of their number, which leaves
+    scalar products of φ as they are. Those of three are x_i x_j, i ≤ j, times x_k, in slabs of j that begin at j = a
+    and take k ≥ a: half of what all k would be. They are float32, whose roundings of single points average out; sums
+    over blocks of points are float64.
     """
     n, d = x.shape
-    starts = np.concatenate([[0], np.cumsum(np.arange(d, 0, -1))])
-    products = np.empty((starts[-1], min(n, PRODUCT_BLOCK)), np.float32)
-    third = np.zeros((starts[-1], d))
+    # Pairs in the order of j: those of one slab lie side by side.
+    j, i = np.tril_indices(d)
+    first = np.arange(d + 1) * np.arange(1, d + 2) // 2
+    slabs = [(a, slice(first[a], first[min(a + SLAB, d)])) for a in range(0, d, SLAB)]
+    products = np.empty((len(j), min(n, PRODUCT_BLOCK)), np.float32)
+    third = [np.zeros((rows.stop - rows.start, d - a)) for a, rows in slabs]
     for start in range(0, n, PRODUCT_BLOCK):
         block = x[start : start + PRODUCT_BLOCK].astype(np.float32)
         columns = np.ascontiguousarray(block.T)
-        doubled = columns * np.float32(np.sqrt(2))
         part = products[:, : len(block)]
-        for i in range(d):
-            np.multiply(columns[i], doubled[i:], out=part[starts[i] : starts[i + 1]])
-        part[starts[:-1]] = columns * columns
-        third += part @ block
-    second = (x.T @ x)[np.triu_indices(d)] * np.where(np.equal(*np.triu_indices(d)), 1, np.sqrt(2))
-    return np.concatenate(
-        [[n], np.sqrt(3 / d) * x.sum(0), np.sqrt(3) / d * second, d**-1.5 * third.ravel()], dtype=np.float64
-    )
+        for last in range(d):
+            np.multiply(columns[: last + 1], columns[last], out=part[first[last] : first[last + 1]])
+        for sums, (a, rows) in zip(third, slabs, strict=True):
+            sums += part[rows] @ block[:, a:]
+    for sums, (a, rows) in zip(third, slabs, strict=True):
+        sums *= np.sqrt(_orders(i[rows, None], j[rows, None], np.arange(a, d)))
+    second = (x.T @ x)[j, i] * np.sqrt(np.where(i == j, 1, 2))
+    parts = [[n], np.sqrt(3 / d) * x.sum(0), np.sqrt(3) / d * second]
+    return np.concatenate([*parts, *(d**-1.5 * sums.ravel() for sums in third)], dtype=np.float64)
+
+
+def _orders(i: np.ndarray, j: np.ndarray, k: np.ndarray) -> np.ndarray:
+    """In how many orders three factors i ≤ j ≤ k can stand; 0 where k < j, which is another product over again."""
+    equal = (i == j).astype(int) + (j == k)
+    return np.where(k < j, 0, np.array([6, 3, 1])[equal])

@@ -119,7 +119,7 @@ def direct_kid(a: np.ndarray, b: np.ndarray) -> float:
 
 
 @pytest.mark.parametrize("explicit", [False, True])
-@pytest.mark.parametrize("shape", [(50, 4), (23, 1), (1100, 7)])
+@pytest.mark.parametrize("shape", [(50, 4), (23, 1), (1100, 7), (300, 21)])
 def test_kid_uses_every_pair_in_either_way(explicit, shape):
     rng = np.random.default_rng(4)
     # Far from the origin and not of one size, as a judge's features are.
@@ -130,13 +130,14 @@ def test_kid_uses_every_pair_in_either_way(explicit, shape):
     assert kernel_distance(a, b) == pytest.approx((value, error), rel=1e-3)
 
 
-def test_sums_of_the_kernel_over_parts():
+@pytest.mark.parametrize("d", [3, 8, 21])
+def test_sums_of_the_kernel_over_parts(d):
     rng = np.random.default_rng(14)
-    x, y = 1 + rng.standard_normal((60, 3)), rng.standard_normal((20, 3))
+    x, y = 1 + rng.standard_normal((60, d)), rng.standard_normal((20, d))
     explicit, pairs = ([KernelSums.of(z, way) for z in (x, y)] for way in (True, False))
     np.testing.assert_allclose(explicit[0].within, pairs[0].within, rtol=1e-6)
     np.testing.assert_allclose(explicit[0].across(explicit[1]), pairs[0].across(pairs[1]), rtol=1e-6)
-    first = np.add.reduce((x[:12] @ x[12:24].T / 3 + 1) ** 3, axis=(0, 1))
+    first = np.add.reduce((x[:12] @ x[12:24].T / d + 1) ** 3, axis=(0, 1))
     assert pairs[0].within[0, 1] == pytest.approx(first, rel=1e-12)
     assert explicit[0].across(pairs[1]) == pytest.approx(pairs[0].across(pairs[1]), rel=1e-12)
 
