@@ -98,7 +98,8 @@ def run(options: argparse.Namespace) -> None:
         results[level] = result = _audited(posteriors, options, name)
         for warning in result.warnings[len(posteriors.warnings) :]:
             print(f"warning: {for_terminal(f'{name}: {warning}')}", file=sys.stderr)
-    _write(results, targets, options)
+    own = {level: level_words(posteriors) if level else [] for level, posteriors in levels.items()}
+    _write(results, targets, options, own)
     if options.json != STANDARD_OUTPUT:
         for level, result in results.items():
             _show(result, f"{options.posteriors}{f', level {level}' if level else ''}")
@@ -142,6 +143,16 @@ def reading_words(options: argparse.Namespace) -> list[str]:
     return words + (["--deterministic"] if options.deterministic else [])
 
 
+def level_words(posteriors: Posteriors) -> list[str]:
+    """The options that read this latent level of a file of several, and no other."""
+    from ..posterior.foreign_files import meaning
+
+    mean, spread = posteriors.train.names
+    if mean == spread:  # codes without variances
+        return [f"--mean={mean}"]
+    return [f"--mean={mean}", f"--{meaning(spread)[0].replace('_', '-')}={spread}"]
+
+
 def read_one(options: argparse.Namespace) -> Posteriors:
     """The posteriors of FILE, where it holds one latent level.
 
@@ -151,11 +162,12 @@ def read_one(options: argparse.Namespace) -> Posteriors:
     from ..posterior.foreign_files import read_levels
 
     levels = read_levels(options.posteriors, reading_of(options))
+    first = next(iter(levels.values()))
     if len(levels) > 1:
         raise DataError(
-            f"{options.posteriors}: holds {len(levels)} latent levels; name one: --mean mean_1 --variance variance_1"
+            f"{options.posteriors}: holds {len(levels)} latent levels; name one: {' '.join(level_words(first))}"
         )
-    return next(iter(levels.values()))
+    return first
 
 
 def _announce(plan: Plan) -> None:
@@ -166,16 +178,18 @@ def _announce(plan: Plan) -> None:
             print(f"left out: {sentence}", file=sys.stderr)
 
 
-def _write(results: dict[str, Audit], targets: dict[str, Path], options: argparse.Namespace) -> None:
+def _write(
+    results: dict[str, Audit], targets: dict[str, Path], options: argparse.Namespace, own: dict[str, list[str]]
+) -> None:
     """All contents are made and lie on the disc before the first file has its name: all are written, or none.
 
-    Of several levels each has its own file, JSON has them all.
+    Of several levels each has its own file, JSON has them all; `own` are the options that read one level.
     """
     json_path = targets.pop("json", None)
     contents = {}
     for kind, path in targets.items():
         for level, result in results.items():
-            contents[_of_level(path, level)] = _content(result, kind, path, options)
+            contents[_of_level(path, level)] = _content(result, kind, path, options, level, own[level])
     whole = {level: result.to_dict() for level, result in results.items()}
     text = json_text({"source": options.posteriors, "version": __version__, **whole.get("", {"levels": whole})})
     if json_path is not None and str(json_path) != STANDARD_OUTPUT:
@@ -226,14 +240,14 @@ def _of_level(path: Path, level: str) -> Path:
     return path.with_name(f"{path.stem}_level_{level}{path.suffix}") if level else path
 
 
-def _content(result: Audit, kind: str, path: Path, options: argparse.Namespace) -> bytes:
+def _content(result: Audit, kind: str, path: Path, options: argparse.Namespace, level: str, own: list[str]) -> bytes:
     from .page import html_page
     from .report import figure_bytes
 
     if kind == "figure":
         return figure_bytes(result, path.suffix[1:])
     if kind == "html":
-        return html_page(result, options.posteriors, reading_words(options)).encode()
+        return html_page(result, options.posteriors, [*reading_words(options), *own], level).encode()
     table = table_of_text(result.dimensions)  # columns bear the names of labels
     return table.to_csv(index=False, float_format="%.12g", lineterminator="\n").encode()
 

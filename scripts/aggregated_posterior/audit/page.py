@@ -74,8 +74,11 @@ class Verdict:
     sentence: str
 
 
-def html_page(audit: Audit, source: str, reading: Sequence[str] = ()) -> str:
-    """The page of an audit of the file `source`; `reading` are the words of a command line that say how to read it."""
+def html_page(audit: Audit, source: str, reading: Sequence[str] = (), level: str = "") -> str:
+    """The page of an audit of the file `source`, or of one latent `level` of it.
+
+    `reading` are the words of a command line that say how to read it.
+    """
     folder = resources.files(__package__) / "templates"
     style, script = (Markup((folder / name).read_text(encoding="utf-8")) for name in ("audit.css", "audit.js"))
     environment = Environment(autoescape=True, lstrip_blocks=True, finalize=_seen)
@@ -83,9 +86,10 @@ def html_page(audit: Audit, source: str, reading: Sequence[str] = ()) -> str:
     template = environment.from_string((folder / "audit.html.j2").read_text(encoding="utf-8"))
     # None where too few rows could be held out: the headline says so, and the page goes without candidates.
     sampler = None if audit.comparison is None else audit.comparison.sampler
+    of_level = f", level {level}" if level else ""
     return template.render(
-        name=Path(source).name,
-        headline=headline(audit, source),
+        name=Path(source).name + of_level,
+        headline=headline(audit, source + of_level),
         version=__version__,
         style=style,
         script=script,
@@ -94,7 +98,7 @@ def html_page(audit: Audit, source: str, reading: Sequence[str] = ()) -> str:
         verdict=verdict(audit, sampler),
         warnings=audit.warnings,
         advice=audit.advice,
-        commands=commands(audit, sampler, source, reading),
+        commands=commands(audit, sampler, source, reading, level),
         # The first finding is the verdict, which stands at the top.
         findings=audit.findings[1:],
         pictures=_pictures(audit, sampler),
@@ -135,12 +139,15 @@ def _plain(kind: str) -> str:
     return f"mixture of {found[1]} {found[2]} normal laws" if found else kind
 
 
-def commands(audit: Audit, sampler: FittedSampler | None, source: str, reading: Sequence[str]) -> list[dict[str, str]]:
+def commands(
+    audit: Audit, sampler: FittedSampler | None, source: str, reading: Sequence[str], level: str
+) -> list[dict[str, str]]:
     """What can be run at once: each a sentence and shell lines with this file's names filled in."""
     if not audit.summary["active_dimensions"]:
         return []
     ends = ("sampler.safetensors", "z.npy", "shift_scale.safetensors")
-    made, codes, moved = (shlex.quote(f"{Path(source).stem}_{end}") for end in ends)
+    stem = Path(source).stem + (f"_level_{level}" if level else "")
+    made, codes, moved = (shlex.quote(f"{stem}_{end}") for end in ends)
     own, found = shlex.join([source, *reading]), []
     if sampler is not None and sampler.kind != "prior":
         found.append(

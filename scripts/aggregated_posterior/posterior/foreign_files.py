@@ -184,6 +184,10 @@ def _levels(
         missing = [name for name in names if name not in arrays]
         if missing:
             raise DataError(f"has no array {missing[0]} (asked for as {base}); it holds {listed(available)}")
+        if twice := used & {*names}:
+            raise DataError(f"{min(twice)} is asked for as {base} and as something else; name each array once")
+        if base != "mean" and "mean" not in reading.keys and (meaning(names[0]) or " ")[0] == "mean":
+            raise DataError(f"{names[0]} is asked for as {base}, so that there are no means; name them with --mean")
         sorted_out.setdefault(("", "train"), {})[base] = value
         tests = [f"{name}_test" for name in names if f"{name}_test" in arrays]
         if tests:
@@ -206,11 +210,6 @@ def _levels(
         if len(plain) > 1:
             raise DataError(f"{' and '.join(sorted(plain))} are both given; keep one of them")
         sorted_out.setdefault((level, split), {})[base] = plain[0]
-        used.add(plain[0])
-    ignored = sorted(set(available) - used)
-    # A misspelt labels_test would otherwise vanish without a word.
-    known_names = "mean, variance, log_variance, std, labels, groups, weights, each also with _test"
-    notes = [f"ignored arrays: {listed(ignored)} (known are {known_names})"] if ignored else []
     numbered = sorted({level for level, _ in sorted_out if level}, key=int)
     if not any("mean" in sorted_out.get((level, "train"), {}) for level in (numbered or [""])):
         numbered = [level for level in numbered if "mean" in sorted_out.get((level, "train"), {})]
@@ -219,6 +218,11 @@ def _levels(
         split: {base: name for base, name in sorted_out.get(("", split), {}).items() if base in PER_ROW}
         for split in ("train", "test")
     }
+    read = [sorted_out.get((level, split), {}) | per_row[split] for level in levels for split in ("train", "test")]
+    ignored = sorted(set(available) - {part for names in read for name in names.values() for part in name.split(",")})
+    # A misspelt labels_test, or mean_2 beside mean, would otherwise vanish without a word.
+    known_names = "mean, variance, log_variance, std, labels, groups, weights, each also with _test"
+    notes = [f"ignored arrays: {listed(ignored)} (known are {known_names})"] if ignored else []
     result = {}
     for level in levels:
         halves = [sorted_out.get((level, split), {}) | per_row[split] for split in ("train", "test")]
@@ -289,6 +293,10 @@ def _half(
         _check_types(spread, name)
     if [len(part) for part in means] != [len(part) for part in spread]:
         raise DataError(f"{mean_name} has shape {_shape(means)} but {name} has shape {_shape(spread)}")
+    for parts, label in ((means, mean_name), (spread, name)):
+        if len({part.shape[1:] for part in parts}) > 1:
+            shapes = listed(sorted({str(part.shape[1:]) for part in parts}))
+            raise DataError(f"{label}: shards differ in the shape of a row: {shapes}")
     n = sum(map(len, means))
     per_row = {
         base: _per_row(arrays[names[base]], names[base], n, mean_name)
@@ -367,29 +375,21 @@ def _mixture(
     means: list[np.ndarray], spread: list[np.ndarray], kind: str, mean_name: str, name: str
 ) -> AggregatedPosterior:
     if kind in COVARIANCES or (kind == "variance" and spread[0].ndim == 3):
-        return _full_covariance(_joined(means, mean_name), _joined(spread, name), kind, mean_name, name)
+        return _full_covariance(_joined(means), _joined(spread), kind, mean_name, name)
     if sum(part.size for part in means) > STREAMED_NUMBERS and kind != "none":
-        for parts, label in ((means, mean_name), (spread, name)):
-            _check_widths(parts, label)
 
         def change(rows: np.ndarray, numbers: Sequence[int]) -> np.ndarray:
             return _variance(rows, kind, name, numbers)
 
         return StreamedPosterior(Rows(means), Rows(spread, change), (mean_name, name))
-    mean = _joined(means, mean_name)
+    mean = _joined(means)
     if kind == "none":
         return Codes(mean, (mean_name, name))
-    return AggregatedPosterior(mean, _variance(_joined(spread, name), kind, name), (mean_name, name))
+    return AggregatedPosterior(mean, _variance(_joined(spread), kind, name), (mean_name, name))
 
 
-def _joined(parts: list[np.ndarray], name: str) -> np.ndarray:
-    _check_widths(parts, name)
+def _joined(parts: list[np.ndarray]) -> np.ndarray:
     return parts[0] if len(parts) == 1 else np.concatenate(parts)
-
-
-def _check_widths(parts: list[np.ndarray], name: str) -> None:
-    if len({part.shape[1:] for part in parts}) > 1:
-        raise DataError(f"{name}: shards differ in the shape of a row: {sorted({str(p.shape[1:]) for p in parts})}")
 
 
 def _full_covariance(mean: np.ndarray, matrix: np.ndarray, kind: str, mean_name: str, name: str) -> FullCovariance:
@@ -398,7 +398,10 @@ def _full_covariance(mean: np.ndarray, matrix: np.ndarray, kind: str, mean_name:
     if not np.isfinite(matrix).all():
         raise DataError(f"{name} holds NaN or infinite values; expected covariances (N, d, d)")
     if kind == "scale_tril":
-        return FullCovariance(mean, np.tril(matrix).astype(np.float64), (mean_name, name))
+        above = np.triu(matrix, 1).any(axis=(1, 2))
+        if above.any():
+            raise DataError(f"{name}: row {int(above.argmax())} is no lower triangle; transpose upper ones")
+        return FullCovariance(mean, matrix.astype(np.float64), (mean_name, name))
     matrix = matrix.astype(np.float64)
     transposed = matrix.transpose(0, 2, 1)
     uneven = np.abs(matrix - transposed).max(axis=(1, 2)) > 1e-4 * np.abs(matrix).max(axis=(1, 2))
@@ -436,10 +439,11 @@ def _variance(spread: np.ndarray, kind: str, name: str, numbers: Sequence[int] |
             )
         return np.exp(spread.astype(np.float64) * (1 if kind == "log_variance" else 2))
     if finite and spread.min() < 0:
-        word, other = ("variance", "log_variance") if kind == "variance" else ("standard deviation", "log_variance")
+        word = "variance" if kind == "variance" else "standard deviation"
+        other = f"log_variance{name.removeprefix(kind)}" if name.startswith(kind) else "log_variance"
         raise DataError(
             f"{name}: {_first(spread < 0, spread, numbers)}, and a {word} cannot be negative; "
-            f"if these are log-variances, store them as {other}{name.removeprefix(kind)}"
+            f"if these are log-variances, store them as {other}"
         )
     with np.errstate(over="ignore"):  # the mixture says what is wrong with a variance that is 0, infinite or NaN
         return spread if kind == "variance" else np.square(spread.astype(np.float64))

@@ -54,7 +54,7 @@ class AggregatedPosterior:
     def __init__(self, mean: np.ndarray, variance: np.ndarray, names: tuple[str, str] = ("mean", "variance")) -> None:
         self.mean = _as_float_array(mean, names[0])
         self.variance = _as_float_array(variance, names[1])
-        self._names = names
+        self.names = names
         if self.mean.shape != self.variance.shape:
             raise DataError(
                 f"{names[0]} has shape {self.mean.shape} but {names[1]} has shape {self.variance.shape}: "
@@ -105,7 +105,7 @@ class AggregatedPosterior:
             block[0] = self.mean[start:stop]
             block[1] = self.variance[start:stop]
             if not self._checked:
-                _check_values(block[0], block[1], self._names, range(start, stop))
+                _check_values(block[0], block[1], self.names, range(start, stop))
             yield start, block
             unreleased += block.size * 4
             if maps and unreleased >= RELEASE_BYTES:
@@ -230,7 +230,7 @@ class AggregatedPosterior:
         mean = np.asarray(self.mean[index], dtype=np.float64)
         variance = np.asarray(self.variance[index], dtype=np.float64)
         if not self._checked:
-            _check_values(mean, variance, self._names, index)
+            _check_values(mean, variance, self.names, index)
         return mean, variance
 
     def affine(self, shift: np.ndarray, scale: np.ndarray) -> AggregatedPosterior:
@@ -244,7 +244,7 @@ class AggregatedPosterior:
     def select(self, dimensions: np.ndarray) -> AggregatedPosterior:
         """The marginal law of some latent dimensions (indices or a boolean mask), in the order given."""
         dimensions = np.asarray(dimensions)
-        return AggregatedPosterior(self.mean[:, dimensions], self.variance[:, dimensions], self._names)
+        return AggregatedPosterior(self.mean[:, dimensions], self.variance[:, dimensions], self.names)
 
 
 class _Affine(AggregatedPosterior):
@@ -253,7 +253,7 @@ class _Affine(AggregatedPosterior):
     _checked = True  # by the other mixture
 
     def __init__(self, base: AggregatedPosterior, shift: np.ndarray, scale: np.ndarray) -> None:
-        self._base, self._names = base, base._names
+        self._base, self.names = base, base.names
         self._shift = np.broadcast_to(np.asarray(shift, dtype=np.float64), (base.latent_dim,))
         self._scale = np.broadcast_to(np.asarray(scale, dtype=np.float64), (base.latent_dim,))
 

@@ -105,7 +105,7 @@ class StreamedPosterior(AggregatedPosterior):
     def __init__(self, mean: Rows, variance: Rows, names: tuple[str, str] = ("mean", "variance")) -> None:
         if mean.shape != variance.shape:
             raise DataError(f"{names[0]} has shape {mean.shape} but {names[1]} has shape {variance.shape}")
-        self.mean, self.variance, self._names, self._checked = mean, variance, names, False
+        self.mean, self.variance, self.names, self._checked = mean, variance, names, False
 
     def blocks(
         self, rows: int | None = None, description: str | None = None, scratch: np.ndarray | None = None
@@ -123,7 +123,7 @@ class StreamedPosterior(AggregatedPosterior):
                 block[0], block[1] = mean[start : start + rows], variance[start : start + rows]
                 if not self._checked:
                     first = begin + start
-                    _check_values(block[0], block[1], self._names, range(first, first + block.shape[1]))
+                    _check_values(block[0], block[1], self.names, range(first, first + block.shape[1]))
                 yield begin + start, block
             unreleased += mean.nbytes + variance.nbytes
             if unreleased >= RELEASE_BYTES:
@@ -166,7 +166,7 @@ class FullCovariance(AggregatedPosterior):
     def affine(self, shift: np.ndarray, scale: np.ndarray) -> FullCovariance:
         """The law of (z − shift)·scale."""
         mean = (np.asarray(self.mean, dtype=np.float64) - shift) * scale
-        return FullCovariance(mean, self.factors * np.asarray(scale)[:, None], self._names)
+        return FullCovariance(mean, self.factors * np.asarray(scale)[:, None], self.names)
 
     def log_density(self, z: np.ndarray, block_size: int = 0) -> NoReturn:
         """Not offered: N·M solves of d equations each."""
@@ -186,7 +186,7 @@ class Codes(AggregatedPosterior):
 
     def affine(self, shift: np.ndarray, scale: np.ndarray) -> Codes:
         """The law of (z − shift)·scale."""
-        return Codes((np.asarray(self.mean, dtype=np.float64) - shift) * scale, self._names)
+        return Codes((np.asarray(self.mean, dtype=np.float64) - shift) * scale, self.names)
 
     def log_density(self, z: np.ndarray, block_size: int = 0) -> NoReturn:
         """Not offered: the codes are points."""
@@ -196,13 +196,13 @@ class Codes(AggregatedPosterior):
 def take_rows(q: AggregatedPosterior, rows: np.ndarray) -> AggregatedPosterior:
     """The law of some rows (indices or a mask) of q, of the same kind and in memory."""
     if isinstance(q, Codes):
-        return Codes(q.mean[rows], q._names)
+        return Codes(q.mean[rows], q.names)
     if isinstance(q, FullCovariance):
-        return FullCovariance(q.mean[rows], q.factors[rows], q._names)
+        return FullCovariance(q.mean[rows], q.factors[rows], q.names)
     mean, variance = np.asarray(q.mean[rows]), np.asarray(q.variance[rows])
     if not q._checked:  # here, where the rows' numbers are known
-        _check_values(mean, variance, q._names, np.flatnonzero(rows) if rows.dtype == bool else rows)
-    return AggregatedPosterior(mean, variance, q._names)
+        _check_values(mean, variance, q.names, np.flatnonzero(rows) if rows.dtype == bool else rows)
+    return AggregatedPosterior(mean, variance, q.names)
 
 
 def has_density(q: AggregatedPosterior) -> bool:

@@ -41,7 +41,7 @@ def refuse_unresolved(q: AggregatedPosterior) -> None:
     if not bad.any():
         return
     j = int(bad.argmax())
-    name = q._names[0]
+    name = q.names[0]
     if codes:
         raise DataError(
             f"{name}: dimension {j} is the same in all rows, or differs by rounding alone (standard deviation "

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
+import shlex
 
 import h5py
 import numpy as np
@@ -310,6 +312,8 @@ def test_full_covariances():
         broken = np.tile(matrix, (600, 1, 1))
         broken[4, 0, 1] = 0.2
         audit(zero, covariance=broken)
+    with pytest.raises(DataError, match="scale_tril: row 0 is no lower triangle"):
+        audit(zero, scale_tril=np.tile(np.linalg.cholesky(matrix).T, (600, 1, 1)))
 
 
 def test_a_prior_of_ones_own():
@@ -433,6 +437,46 @@ def test_latent_levels_have_one_report_each(tmp_path, capsys):
     assert (tmp_path / "a_level_2.csv").exists()
 
 
+def test_a_levels_page_names_a_command_that_reads_this_level(tmp_path, capsys):
+    mean, variance = normal(300, 2, 0.5)
+    path = tmp_path / "levels.npz"
+    log_variance = np.log(9 * variance)
+    np.savez(path, mean_1=mean, variance_1=variance, mean_2=3 * mean[:, :1], log_variance_2=log_variance[:, :1])
+    assert main(["audit", str(path), "--html", str(tmp_path / "a.html")]) == 0
+    page = (tmp_path / "a_level_2.html").read_text()
+    assert "levels.npz, level 2" in page
+    (command,) = re.findall(r"aggregated-posterior (canonical [^\n<]*)", page)
+    assert "--mean=mean_2 --log-variance=log_variance_2 -o levels_level_2_" in command
+    made = tmp_path / "made.safetensors"
+    assert main([*shlex.split(html.unescape(command))[:-1], str(made)]) == 0
+    assert made.exists()
+    capsys.readouterr()
+    assert main(["fit", str(path), "-o", str(tmp_path / "s.safetensors")]) == 2
+    assert "name one: --mean=mean_1 --variance=variance_1" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--std", "mean"], "mean is asked for as std, so that there are no means"),
+        (["--std", "std", "--variance", "std"], "std is asked for as std and as something else"),
+        (["--std", "sigma"], "if these are log-variances, store them as log_variance\n"),
+    ],
+)
+def test_an_array_asked_for_as_what_it_cannot_be(tmp_path, capsys, arguments, words):
+    mean, variance = normal(50, 2, 0.5)
+    np.savez(tmp_path / "own.npz", mean=mean, std=variance, sigma=-variance)
+    assert main(["audit", str(tmp_path / "own.npz"), *arguments]) == 2
+    assert words in capsys.readouterr().err
+
+
+def test_a_level_beside_plain_arrays_is_not_dropped_without_a_word(tmp_path):
+    mean, variance = normal(50, 2, 0.5)
+    np.savez(tmp_path / "own.npz", mean=mean, variance=variance, mean_2=mean, variance_2=variance)
+    (note,) = read_posteriors(tmp_path / "own.npz").warnings
+    assert "ignored arrays: mean_2, variance_2 " in note
+
+
 def test_json_to_standard_output_is_all_there_is(tmp_path, capsys):
     mean, variance = normal(300, 2, 0.5)
     np.savez(tmp_path / "own.npz", mean=mean, variance=variance)
@@ -465,6 +509,13 @@ def test_shards_give_the_answer_of_one_file(tmp_path):
         pd.testing.assert_frame_equal(shards.mismatch, whole.mismatch)
     with pytest.raises(DataError, match="no file matches"):
         audit_file(str(tmp_path / "none-*.npz"))
+
+
+def test_shards_of_images_and_of_rows_do_not_go_together(tmp_path):
+    for number, shape in enumerate([(10, 3, 2, 2), (40, 3)]):
+        np.savez(tmp_path / f"part-{number}.npz", mean=np.ones(shape), std=np.ones(shape))
+    with pytest.raises(DataError, match=r"mean: shards differ in the shape of a row: \(3, 2, 2\), \(3,\)"):
+        read_posteriors(tmp_path)
 
 
 @pytest.mark.parametrize("spread", ["variance", "log_variance"])
