@@ -32,7 +32,7 @@ from ..posterior.mixture import AggregatedPosterior, Moments
 from ..posterior.other_laws import Codes, FullCovariance, StreamedPosterior
 from ..posterior.outliers import Outlier, without_outliers
 from ..posterior.resolution import refuse_dependent, refuse_unresolved
-from ..posterior.splits import Posteriors, refuse_threshold, some_rows
+from ..posterior.splits import ACTIVE_THRESHOLD, ACTIVE_VARIANCE_OF_MEANS, Posteriors, refuse_threshold, some_rows
 from ..statistics.marginals import Distances, Marginals
 from ..statistics.portrait import Law, Portrait
 from ..statistics.uncertainty import normal_interval
@@ -49,8 +49,6 @@ KURTOSIS_MARGIN = 0.1
 EXACT = 1e-9
 # A number stands for an interval narrower than this many nats.
 ONE_NUMBER = 1.0
-# Variance of the means above which a code without variances is active (Burda et al. 2016).
-ACTIVE_VARIANCE = 0.01
 # Rows at which the share of labels is taken where rows are read from files.
 LABEL_ROWS = 200_000
 # Outliers that are named one by one.
@@ -235,7 +233,7 @@ def audit_levels(path: str | Path, reading: Reading | None = None, **settings: A
 def audit_posteriors(
     posteriors: Posteriors,
     *,
-    active_threshold: float = 0.05,
+    active_threshold: float = ACTIVE_THRESHOLD,
     points: int = 1000,
     gmm_components: int = 30,
     fit_points: int = QUICK.fit_points,
@@ -295,7 +293,7 @@ def audit_posteriors(
     )
     canonical, active = whole.canonical, whole.active
     if isinstance(train, Codes):
-        active = whole.train.moments.variance_of_means > ACTIVE_VARIANCE
+        active = whole.train.moments.variance_of_means > ACTIVE_VARIANCE_OF_MEANS
     elif isinstance(train, FullCovariance) and train.joint_kl() - whole.train.kl.sum() > active_threshold:
         active = np.ones_like(active)  # what single dimensions do not show lies in their correlation
 

@@ -27,7 +27,15 @@ from ..posterior.mixture import AggregatedPosterior, normal_log_pdf
 from ..posterior.other_laws import Codes, FullCovariance
 from ..posterior.outliers import without_outliers
 from ..posterior.resolution import refuse_dependent, refuse_unresolved
-from ..posterior.splits import FEWEST_ROWS, Posteriors, active_dimensions, refuse_threshold, some_rows
+from ..posterior.splits import (
+    ACTIVE_THRESHOLD,
+    ACTIVE_VARIANCE_OF_MEANS,
+    FEWEST_ROWS,
+    Posteriors,
+    active_dimensions,
+    refuse_threshold,
+    some_rows,
+)
 from ..statistics.clusters import GroupedMean, grouped_mean
 from ..statistics.divergence import balanced_draws
 from ..statistics.fitted_mixture import NormalMixture, fit_normal_mixture
@@ -39,9 +47,6 @@ from ..text import reason
 FORMAT = "aggregated-posterior sampler 1"
 PRIOR, RESCALED, NORMAL = "prior", "rescaled prior", "normal"
 COMPONENTS = (2, 5, 10, 20, 50, 100, 200)
-ACTIVE_THRESHOLD = 0.05
-# Of codes without variances: variance of a dimension that is fitted (Burda et al. 2016).
-ACTIVE_VARIANCE = 0.01
 # Rows of one half that are looked at: more would not change what is chosen.
 LARGEST_ROWS = 200_000
 # Mixtures of so few components have several starts: with few, a start that merges two clusters is not made good.
@@ -405,7 +410,7 @@ def compare_samplers(
 def _fitted_dimensions(train: Law, canonical: Canonical, threshold: float) -> np.ndarray:
     """Indices (a,) of the dimensions that are active in canonical form; see `active_dimensions`."""
     if isinstance(train.q, Codes):
-        return np.flatnonzero(train.moments.variance_of_means > ACTIVE_VARIANCE)
+        return np.flatnonzero(train.moments.variance_of_means > ACTIVE_VARIANCE_OF_MEANS)
     if isinstance(train.q, FullCovariance) and train.q.joint_kl() - train.kl.sum() > threshold:
         return np.arange(train.q.latent_dim)  # what single dimensions do not show lies in their correlation
     return np.flatnonzero(active_dimensions(train.kl - canonical.slack, threshold))

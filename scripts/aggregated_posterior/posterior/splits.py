@@ -20,6 +20,8 @@ from .other_laws import StreamedPosterior, take_rows
 # One row in five is held out where a file has no test half: enough for both ends of the bracket.
 HELD_OUT_SHARE = 0.2
 FEWEST_ROWS = 10
+# Nats of mean KL above which a dimension counts as active.
+ACTIVE_THRESHOLD = 0.05
 # Two other customs of calling a dimension active: Var(μ) above this (Burda, Grosse and Salakhutdinov 2016), E[s] below.
 ACTIVE_VARIANCE_OF_MEANS = 0.01
 ACTIVE_MEAN_VARIANCE = 0.95

@@ -23,15 +23,13 @@ from typing import Literal
 import numpy as np
 
 from ..posterior.mixture import AggregatedPosterior, normal_log_pdf
-from ..posterior.splits import active_dimensions
+from ..posterior.splits import ACTIVE_THRESHOLD, active_dimensions
 from ..storage import DataError
 
 # A share below this is dropped: with it goes less than a hundredth of a point per component.
 SMALLEST_SHARE = 0.01
 # Numbers in one block of the E-step: 8 MB of float32, which stays in the cache.
 BLOCK_ELEMENTS = 2_000_000
-# Nats of mean KL, below which a dimension is left at N(0, 1).
-ACTIVE_THRESHOLD = 0.05
 
 
 class ConvergenceWarning(UserWarning):

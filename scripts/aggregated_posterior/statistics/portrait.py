@@ -15,7 +15,7 @@ import numpy as np
 from ..posterior.gauge import Canonical, canonical_form, slack_of
 from ..posterior.mixture import AggregatedPosterior, Moments, normal_log_pdf
 from ..posterior.other_laws import FullCovariance, has_density
-from ..posterior.splits import Posteriors, active_dimensions
+from ..posterior.splits import ACTIVE_THRESHOLD, Posteriors, active_dimensions
 from ..streams import stream
 from .divergence import (
     Draws,
@@ -136,7 +136,7 @@ class Portrait:
         self,
         posteriors: Posteriors,
         *,
-        active_threshold: float = 0.05,
+        active_threshold: float = ACTIVE_THRESHOLD,
         points: int = 2000,
         gmm_components: int = 10,
         fit_points: int = 20_000,
