@@ -270,8 +270,6 @@ def test_training_beside_the_customary_way(benchmark, images, sgemm, tmp_path, c
         sgemm,
         loss_ours=round(losses["ours"], 2),
         loss_customary=round(losses["customary"], 2),
-        target_ratio=2.0 if customary is train_with_pythae else None,
-        target_sgemm_fraction=0.7,
     )
     # All have learnt, and to the same loss: a faster way that learns less would be no match.
     assert max(losses.values()) < 0.6 * untrained
