@@ -11,6 +11,7 @@ import h5py
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from safetensors.numpy import save_file
 
 from aggregated_posterior.audit import audit_command
@@ -19,6 +20,7 @@ from aggregated_posterior.audit.cli import main
 from aggregated_posterior.audit.codes import distances_of_codes
 from aggregated_posterior.audit.plan import plan_audit
 from aggregated_posterior.generation.chosen_sampler import choose_sampler
+from aggregated_posterior.posterior.exchangeable import same_rows
 from aggregated_posterior.posterior.foreign_files import Reading, meaning, read_posteriors
 from aggregated_posterior.posterior.mixture import AggregatedPosterior
 from aggregated_posterior.posterior.splits import Posteriors
@@ -61,6 +63,35 @@ def test_rows_repeated_up_to_rounding_are_found_too():
     noise = 1e-6 * np.random.default_rng(1).standard_normal((4000, 8))
     result = audit(np.repeat(mean, 20, 0) + noise, np.repeat(variance, 20, 0), **FAST)
     assert certifies_nothing(result) and result.summary["groups"] == 200
+
+
+@pytest.mark.parametrize("kind", ["float16", "bfloat16", "noise", "variances"])
+def test_copies_in_another_precision_certify_nothing(kind):
+    """The population is N(0, I): what is certified of it is wrong."""
+    rng = np.random.default_rng(5)
+    mean, variance = normal(1000, 8, 0.1)
+    if kind in ("float16", "bfloat16"):
+        rows = rng.permutation(1000)[:300]
+        half = [torch.from_numpy(x[rows]).to(getattr(torch, kind)).float().numpy() for x in (mean, variance)]
+        result = audit(mean, variance, mean_test=half[0], variance_test=half[1], **FAST)
+        assert any("300 of 300 held-out rows are training rows too" in text for text in result.warnings)
+    else:
+        mean, variance = (np.repeat(x[:100], 10, axis=0) for x in (mean, variance))
+        noise = 1e-3 * rng.standard_normal(mean.shape)
+        result = audit(mean + noise * (kind == "noise"), variance * np.exp(noise * (kind == "variances")), **FAST)
+        assert any("900 of 1,000 rows repeat another one" in text for text in result.warnings)
+    assert certifies_nothing(result)
+
+
+@pytest.mark.parametrize("dimensions", [1, 2, 3, 16])
+@pytest.mark.parametrize("variance", [0.01, 0.1, 0.9])
+def test_rows_that_chance_brings_near_are_no_copies(dimensions, variance):
+    rng = np.random.default_rng(0)
+    sheet = np.tanh(rng.standard_normal((4000, 2)) @ rng.standard_normal((2, dimensions)))
+    for mean in (rng.standard_normal((4000, dimensions)), sheet, rng.standard_t(3, (4000, dimensions))):
+        for width in (np.full(mean.shape, variance), variance * np.exp(0.3 * rng.standard_normal(mean.shape))):
+            groups = same_rows(AggregatedPosterior(mean, width))
+            assert len(groups) - len(np.unique(groups)) <= 0.002 * len(groups)
 
 
 def test_held_out_rows_that_are_training_rows_certify_nothing():
