@@ -82,8 +82,9 @@ class Audit:
         `cause` names the largest; `gauge_slack`; KL(q_j‖N(0, 1)) as `marginal_kl_raw` and `marginal_kl`, and `ks`,
         `w1`, `w2`, `tv`, these last five in canonical form; `eta_squared` (classes) or `r_squared` (numbers) where
         labels are given, with the column's name behind it where there are several.
-    mismatch: scale, marginal shape, dependence and their sum, nats, each with `low` and `high` for the population that
-        the rows come from; `nats` is NaN where these are more than 1 nat apart.
+    mismatch: scale, marginal shape, dependence and their sum, nats, each with `low` and `high`; `nats` is NaN where
+        these are more than 1 nat apart. Scale and marginal shape are those of the rows at hand; the sum's `low` is
+        certified on held-out rows, for the population that the rows come from, and may lie below that of the parts.
     candidates: what could be sampled instead of N(0, I), and what each gains on held-out rows, nats.
     divergence: the estimators behind it, one row per form (raw, canonical); see `statistics.divergence`.
     summary: numbers for the whole model. findings, advice, warnings: sentences.
@@ -348,7 +349,7 @@ def audit_posteriors(
         "advised_sampler": law.best,
         **named,
         **_diffusion_words(posteriors, moments),
-        "own_prior": law.own_prior,
+        "own_prior": None if own_prior is None else law.own_prior or own_prior.compared_with_nothing(),
         "outliers": [vars(outlier) for outlier in outliers],
         "left_out": list(plan.left_out),
         "points": plan.points,
@@ -521,7 +522,11 @@ def _mismatch(train: pd.DataFrame, law: JointLaw, plan: Plan) -> pd.DataFrame:
         high = shape + between[1]
     else:
         between, high = (0.0, np.inf), np.inf
-    lows, highs = [scale, shape_low, between[0], scale + low], [scale, shape, between[1], scale + high]
+    total = scale + low
+    if not alone and law.groups_held_out:
+        # The rows' own scale is above the population's; what is certified of the whole holds for the population.
+        total = min(total, law.certified_raw)
+    lows, highs = [scale, shape_low, between[0], total], [scale, shape, between[1], scale + high]
     # A number only where the rows determine it.
     nats = [scale, shape if np.isfinite(shape) else np.nan, np.nan, np.nan]
     nats[2] = 0.5 * sum(between) if between[1] - between[0] < ONE_NUMBER else np.nan

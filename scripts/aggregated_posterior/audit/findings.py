@@ -27,8 +27,13 @@ def judge(dimensions: pd.DataFrame, mismatch: pd.DataFrame, summary: dict[str, A
     active = train[train["active"]]
     if not len(active):
         return "collapsed", "Sampling N(0, I): every draw decodes to much the same, because no dimension is active."
+    if summary["own_prior"] is not None:
+        return _judge_own(summary["own_prior"])
     low, high = mismatch.set_index("part").loc["total", ["low", "high"]]
-    certified_nats = low if summary["certified"] is None else summary["certified"]
+    nats = f"KL(Q‖N(0, I)) is {_interval(low, high)} nats"
+    if summary["certified"] is None:
+        held = f"nothing could be held out ({summary['held_out'].removeprefix('none: ')})"
+        return "open", f"Whether N(0, I) can be sampled is open: {held}. Of these rows alone, {nats}."
     raw, rescaled = _missed(summary, active)
     worst = max(raw, rescaled)
     share = (
@@ -37,13 +42,30 @@ def judge(dimensions: pd.DataFrame, mismatch: pd.DataFrame, summary: dict[str, A
     certified = f"at least {share} of its draws would have to move to follow Q(z), the law the decoder knows"
     if worst < 0.005:
         certified = "nothing shows where its draws miss Q(z)"
-    nats = f"KL(Q‖N(0, I)) is {_interval(low, high)} nats"
-    if worst >= DOUBTFUL or certified_nats >= DOUBTFUL_NATS:
+    if worst >= DOUBTFUL or summary["certified"] >= DOUBTFUL_NATS:
         return "doubtful", f"Sampling N(0, I) is doubtful: {certified}, and {nats}."
     if high - low > 1:
         known = certified if worst >= 0.005 else "nothing certified speaks against it"
         return "open", f"Whether N(0, I) can be sampled is open: {known}, but these rows leave {nats}."
     return "in order", f"Sampling N(0, I) does little harm that shows: {certified}, and {nats}."
+
+
+def _judge_own(own: dict[str, Any]) -> tuple[str, str]:
+    """`judge` of a prior of the user's own, which then is what is sampled."""
+    name = f"your own prior ({own['description']})"
+    if own["misses"] is None:
+        return "open", f"Whether {name} can be sampled is open: nothing could be held out to compare it with."
+    certified = f"at least {_percent(own['misses'])} of its draws would have to move to follow Q(z)"
+    if own["misses"] < 0.005:
+        certified = "nothing shows where its draws miss Q(z)"
+    if own["certified"]:
+        certified += f", and KL(Q‖your prior) is at least {own['certified']:.3g} nats"
+    if own["misses"] >= DOUBTFUL or (own["certified"] or 0.0) >= DOUBTFUL_NATS:
+        return "doubtful", f"Sampling {name} is doubtful: {certified}."
+    if own["gain"] is None or _gains_over_own(own):
+        more = "draws alone do not tell its density" if own["gain"] is None else "something else gains over it"
+        return "open", f"Whether {name} can be sampled is open: {certified}, but {more}."
+    return "in order", f"Sampling {name} does little harm that shows: {certified}, and nothing gains over it."
 
 
 def explain(dimensions: pd.DataFrame, mismatch: pd.DataFrame, summary: dict[str, Any]) -> list[str]:
@@ -59,7 +81,8 @@ def explain(dimensions: pd.DataFrame, mismatch: pd.DataFrame, summary: dict[str,
     if len(active):
         sentences.append(_kurtosis(active))
         sentences.append(_marginals(active, summary))
-    sentences.append(_scale(train, summary))
+    if summary["own_prior"] is None:  # scale is measured against N(0, I)
+        sentences.append(_scale(train, summary))
     sentences.append(_split(mismatch, summary))
     sentences += _labels(train)
     if "scaling_factor" in summary:
@@ -86,9 +109,9 @@ def advice(
         ]
     part = mismatch.set_index("part")
     gain = candidates.set_index("candidate")["gain"] if len(candidates) else pd.Series(dtype=float)
-    steps = sorted(
-        [*_remedies(part, gain, candidates, summary), *_own_prior_remedy(summary)], key=lambda step: -step[0]
-    )
+    if summary["own_prior"] is not None:
+        return _own_prior_remedy(summary["own_prior"], summary["advised_sampler"])
+    steps = sorted(_remedies(part, gain, candidates, summary), key=lambda step: -step[0])
     sentences = [sentence for _, sentence in steps]
     per_dimension = summary["mean_kl"] / summary["active_dimensions"]
     if per_dimension > HUGE_KL:
@@ -109,12 +132,14 @@ def advice(
 def _remedies(
     part: pd.DataFrame, gain: pd.Series, candidates: pd.DataFrame, summary: dict[str, Any]
 ) -> list[tuple[float, str]]:
-    """(nats, sentence) for each remedy that buys something."""
+    """(nats, sentence) for each remedy that buys something on rows that were held out; none without any."""
+    if not len(candidates):
+        return []
     steps = []
     slack = part.loc["scale", "nats"]
     raw, rescaled = (summary[f"prior_misses_{form}"] or 0.0 for form in ("raw", "canonical"))
     ruinous = rescaled > raw + RUINOUS or gain.get(RESCALED, slack) < min(0.0, slack - 1)
-    supported = not len(candidates) or candidates.set_index("candidate").loc[RESCALED, "gain_low"] > 0
+    supported = candidates.set_index("candidate").loc[RESCALED, "gain_low"] > 0
     if slack > NEGLIGIBLE and supported and not ruinous:
         steps.append(
             (
@@ -151,13 +176,19 @@ def _remedies(
     return steps
 
 
-def _own_prior_remedy(summary: dict[str, Any]) -> list[tuple[float, str]]:
-    own, best = summary["own_prior"], summary["advised_sampler"]
-    if own is None or own["gain"] is None or own["gain"] - 2 * np.nan_to_num(own["gain_se"]) <= NEGLIGIBLE:
-        return []
-    bought = f"{own['gain']:.3g} ± {own['gain_se']:.2g} nats on held-out rows"
-    text = f"Sample {_article(best)} instead of your own prior: it buys {bought}."
-    return [(own["gain"], text)]
+def _gains_over_own(own: dict[str, Any]) -> bool:
+    return own["gain"] is not None and own["gain"] - 2 * np.nan_to_num(own["gain_se"]) > NEGLIGIBLE
+
+
+def _own_prior_remedy(own: dict[str, Any], best: str | None) -> list[str]:
+    if own["misses"] is None:
+        return ["Give more rows: nothing could be held out, so that nothing can be said of your own prior."]
+    if _gains_over_own(own):
+        bought = f"{own['gain']:.3g} ± {own['gain_se']:.2g} nats on held-out rows"
+        return [f"Sample {_article(best)} instead of your own prior: it buys {bought}."]
+    if own["gain"] is None:
+        return ["Give your own prior as a mixture, if it is one: draws of it show where it misses Q(z), and no nats."]
+    return ["Keep your own prior: nothing that was fitted to these rows gains over it."]
 
 
 def _unequal_terms(per_dimension: float) -> str:
@@ -330,6 +361,8 @@ def _labels(train: pd.DataFrame) -> list[str]:
 
 
 def _own_prior(own: dict[str, Any], best: str | None) -> str:
+    if own["misses"] is None:
+        return f"Your own prior ({own['description']}) was compared with nothing: no rows could be held out."
     text = f"Against your own prior ({own['description']}): at least {_percent(own['misses'])} of its draws would have "
     text += "to move to follow Q(z)"
     if own["certified"] is not None:

@@ -38,6 +38,10 @@ class OwnPrior:
         """In words."""
         return f"{len(self.draws):,} draws" if self.law is None else f"a mixture of {self.law.n_components}"
 
+    def compared_with_nothing(self) -> dict[str, Any]:
+        """What `compare_with_own` gives where no rows could be held out."""
+        return {"description": self.description, "certified": None, "gain": None, "gain_se": None, "misses": None}
+
 
 def as_prior(value: Any, latent_dim: int) -> OwnPrior:
     """A prior from draws (M, d), from a mapping (see `audit`), or from a file that holds such arrays.

@@ -126,7 +126,8 @@ def verdict(audit: Audit, sampler: FittedSampler | None) -> Verdict:
     """The audit's verdict as a traffic light, and what a fitted sampler gains."""
     light, title = LIGHTS[audit.summary["verdict"]]
     sentence = audit.verdict
-    if sampler is not None and sampler.kind != "prior" and light != "green":
+    ours = audit.summary["own_prior"] is None  # gains are over N(0, I)
+    if ours and sampler is not None and sampler.kind != "prior" and light != "green":
         sentence += f" A {_plain(sampler.kind)} instead gains {sampler.gain_:.3g} nats per code."
     return Verdict(light, title, sentence)
 
@@ -143,7 +144,8 @@ def commands(
     audit: Audit, sampler: FittedSampler | None, source: str, reading: Sequence[str], level: str
 ) -> list[dict[str, str]]:
     """What can be run at once: each a sentence and shell lines with this file's names filled in."""
-    if not audit.summary["active_dimensions"]:
+    # Both are remedies for N(0, I).
+    if not audit.summary["active_dimensions"] or audit.summary["own_prior"] is not None:
         return []
     ends = ("sampler.safetensors", "z.npy", "shift_scale.safetensors")
     stem = Path(source).stem + (f"_level_{level}" if level else "")

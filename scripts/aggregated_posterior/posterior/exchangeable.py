@@ -15,7 +15,7 @@ from ..storage import DataError
 from ..streams import stream
 from .labels import numbering
 from .mixture import SMALLEST_VARIANCE, AggregatedPosterior
-from .other_laws import StreamedPosterior, take_rows
+from .other_laws import Codes, StreamedPosterior, take_rows
 from .splits import FEWEST_ROWS, HELD_OUT_SHARE, Posteriors
 
 # Two rows are one if means (in units of the spread of Q) and log-variances agree to this: what the rounding of one
@@ -25,9 +25,9 @@ SAME = 1e-5
 OF_USUAL_DISTANCE = 1e-3
 # Neighbours along a random direction that are compared with each row.
 NEIGHBOURS = 3
-# Rows nearer than this part of their posteriors' own width may be copies too: what another precision (float16, bfloat16,
-# TF32) leaves. They are where nearness stops: half the distance, and as many pairs. Chance makes a fourth of them in two
-# dimensions and half in one.
+# Rows nearer than this part of their posteriors' own width may be copies too: what another precision leaves (float16,
+# bfloat16, TF32). They are where nearness stops: half the distance, and as many pairs. Chance makes a fourth of them in
+# two dimensions and half in one.
 NEARNESS = 0.05 * 2.0 ** -np.arange(8.0)
 STOPS = 0.8
 # Dimensions and rows by which nearness is looked for: those that tell rows apart best, and some at random. What is near
@@ -64,6 +64,8 @@ def same_rows(q: AggregatedPosterior, seed: int = 0) -> np.ndarray:
     neighbours are compared in full. Then, among those that differ, copies in another precision; see `NEARNESS`.
     """
     same = _equal_rows(q, seed)
+    if isinstance(q, Codes):  # which have no width
+        return same
     _, first, group = np.unique(same, return_index=True, return_inverse=True)
     return _near_rows(np.asarray(q.mean)[first], np.asarray(q.variance)[first], seed)[group]
 

@@ -65,6 +65,44 @@ def test_rows_repeated_up_to_rounding_are_found_too():
     assert certifies_nothing(result) and result.summary["groups"] == 200
 
 
+def test_the_lower_end_holds_for_the_population():
+    """½ N(−2, ½²) + ½ N(2, ½²) in one dimension, N(0, 1) in two: KL(Q‖N(0, I)) = 1.6251 nats."""
+    too_high = 0
+    for seed in range(20):
+        rng = np.random.default_rng(1000 + seed)
+        sign = rng.integers(0, 2, 600) * 4 - 2.0
+        mean = np.c_[sign + 0.3 * rng.standard_normal(600), 0.8 * rng.standard_normal((600, 2))]
+        result = audit(mean, np.c_[np.full(600, 0.16), np.full((600, 2), 0.36)], points=200, gmm_components=5)
+        low, high = result.mismatch.set_index("part").loc["total", ["low", "high"]]
+        too_high += low > 1.6251
+        assert 1.2 < low < high
+    assert too_high <= 2  # 5 % of 20 is 1
+
+
+@pytest.mark.parametrize("rows", [1, 3, 9])
+def test_fewer_rows_than_can_be_held_out_leave_it_open(rows):
+    result = audit(*normal(rows, 4, 0.36))
+    assert result.summary["verdict"] == "open" and "fewer than 10 rows" in result.verdict
+    assert not any("Rescale" in text or "buys" in text for text in result.advice)
+
+
+def test_a_prior_of_ones_own_is_judged_in_the_place_of_the_normal_law():
+    rng = np.random.default_rng(11)
+    means, variances = np.array([[1.5, 0, 0], [-1.5, 0, 0]]), np.full((2, 3), 0.25)
+    mean = means[rng.integers(0, 2, 1500)] + 0.3 * rng.standard_normal((1500, 3))
+    variance = np.full(mean.shape, 0.16)
+    right = audit(mean, variance, prior={"means": means, "variances": variances}, **FAST)
+    assert right.summary["verdict"] == "in order" and "your own prior (a mixture of 2)" in right.verdict
+    assert right.advice == ["Keep your own prior: nothing that was fitted to these rows gains over it."]
+    assert not any("Scale is off" in text for text in right.findings)
+    wrong = audit(mean, variance, prior={"means": means + 1, "variances": variances}, **FAST)
+    assert wrong.summary["verdict"] == "doubtful"
+    (advice,) = wrong.advice
+    assert advice.startswith("Sample a mixture of ") and "instead of your own prior" in advice
+    few = audit(mean[:8], variance[:8], prior={"means": means, "variances": variances}, **FAST)
+    assert few.summary["verdict"] == "open" and "nothing could be held out" in few.verdict
+
+
 @pytest.mark.parametrize("kind", ["float16", "bfloat16", "noise", "variances"])
 def test_copies_in_another_precision_certify_nothing(kind):
     """The population is N(0, I): what is certified of it is wrong."""
