@@ -16,6 +16,7 @@ import difflib
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ from ..posterior.mixture import AggregatedPosterior, Moments
 from ..posterior.other_laws import Codes, FullCovariance, StreamedPosterior
 from ..posterior.outliers import Outlier, without_outliers
 from ..posterior.resolution import refuse_dependent, refuse_unresolved
-from ..posterior.splits import ACTIVE_THRESHOLD, ACTIVE_VARIANCE_OF_MEANS, Posteriors, refuse_threshold, some_rows
+from ..posterior.splits import ACTIVE_THRESHOLD, ACTIVE_VARIANCE_OF_MEANS, Posteriors, refuse_settings, some_rows
 from ..statistics.marginals import Distances, Marginals
 from ..statistics.portrait import Law, Portrait
 from ..statistics.uncertainty import normal_interval
@@ -256,9 +257,10 @@ def audit_posteriors(
         progress: Called with the name of each stage as it begins.
         announce: Called with the plan before the work begins.
     """
-    if points < 2 or gmm_components < 1 or fit_points < 2 * gmm_components:
-        raise DataError("points ≥ 2, gmm_components ≥ 1 and fit_points ≥ 2·gmm_components are needed")
-    refuse_threshold(active_threshold)
+    whole = all(isinstance(number, Integral) for number in (points, gmm_components, fit_points))
+    if not whole or points < 2 or gmm_components < 1 or fit_points < 2 * gmm_components:
+        raise DataError("points ≥ 2, gmm_components ≥ 1 and fit_points ≥ 2·gmm_components are needed, whole numbers")
+    refuse_settings(active_threshold, seed)
     own_prior = None if prior is None else as_prior(prior, posteriors.latent_dim)
     plan = plan_audit(posteriors, points, fit_points)
     announce(plan)

@@ -10,8 +10,10 @@ import argparse
 import difflib
 import importlib
 import os
+import signal
 import sys
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from typing import NoReturn
 
 from .._version import __version__
@@ -42,6 +44,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     prepare_streams()
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     try:
+        # What a scheduler sends: what Ctrl-C cleans up is cleaned up then, too.
+        with suppress(ValueError):  # not in a thread, which no signal reaches
+            signal.signal(signal.SIGTERM, signal.default_int_handler)
         options = _parse(arguments)
         options.run(options)
     except BrokenPipeError:  # the reader of standard output has seen enough, as in `… | head`

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from ..posterior.containers import as_array
 from ..posterior.exchangeable import split_groups
 from ..posterior.gauge import Canonical, canonical_form
 from ..posterior.mixture import AggregatedPosterior, normal_log_pdf
@@ -33,7 +34,7 @@ from ..posterior.splits import (
     FEWEST_ROWS,
     Posteriors,
     active_dimensions,
-    refuse_threshold,
+    refuse_settings,
     some_rows,
 )
 from ..statistics.clusters import GroupedMean, grouped_mean
@@ -128,12 +129,14 @@ class FittedSampler:
         Raises:
             DataError: z is not (M, d) or not finite.
         """
-        z = np.asarray(z, dtype=np.float64)
+        z = as_array(z, "codes").astype(np.float64)
         if z.ndim != 2 or z.shape[1] != self.latent_dim or not np.isfinite(z).all():
             raise DataError(f"codes have shape {z.shape}: expected finite (M, {self.latent_dim})")
         u = (z - self.shift) * self.scale
-        value = normal_log_pdf(np.delete(u, self.active, axis=1)) + np.log(self.scale).sum()
-        return value + self._mixture.score_samples(u[:, self.active]) if len(self.active) else value
+        with np.errstate(over="ignore", invalid="ignore"):  # squares beyond float64: such codes have density 0
+            value = normal_log_pdf(np.delete(u, self.active, axis=1)) + np.log(self.scale).sum()
+            value = value + self._mixture.score_samples(u[:, self.active]) if len(self.active) else value
+        return np.where(np.isnan(value), -np.inf, value)
 
     @property
     def _mixture(self) -> NormalMixture:
@@ -290,7 +293,7 @@ def choose_sampler(
         DataError: Fewer than ten rows, so that none can be held out, rows without a density, or a threshold that is
             no number of nats.
     """
-    refuse_threshold(active_threshold)
+    refuse_settings(active_threshold, seed)
     split, notes = split_groups(some_rows(posteriors, LARGEST_ROWS, seed), seed)
     if split.test is None:
         raise DataError(f"mean: held-out rows: {split.source}; a sampler is chosen on held-out rows")

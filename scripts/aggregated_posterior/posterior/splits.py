@@ -7,6 +7,7 @@ that somebody else saved are read by `foreign_files.py`.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from numbers import Integral, Real
 from pathlib import Path
 
 import numpy as np
@@ -120,10 +121,12 @@ def some_rows(posteriors: Posteriors, rows: int, seed: int = 0) -> Posteriors:
     return replace(posteriors, **changes) if changes else posteriors
 
 
-def refuse_threshold(active_threshold: float) -> None:
-    """Refuse a threshold of activity that is no number of nats, before work is done with it."""
-    if not (np.isfinite(active_threshold) and active_threshold >= 0):
+def refuse_settings(active_threshold: float, seed: int) -> None:
+    """Refuse a threshold of activity that is no number of nats, and a seed that is none, before work is done."""
+    if not (isinstance(active_threshold, Real) and np.isfinite(active_threshold) and active_threshold >= 0):
         raise DataError(f"active_threshold is {active_threshold}: expected a number of nats, 0 or more")
+    if not (isinstance(seed, Integral) and seed >= 0):
+        raise DataError(f"seed is {seed}: expected a whole number, 0 or more")
 
 
 def active_dimensions(kl: np.ndarray, threshold: float) -> np.ndarray:

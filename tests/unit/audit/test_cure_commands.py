@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
+import signal
+import sys
+import time
 from pathlib import Path
+from subprocess import PIPE, Popen
 
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+import aggregated_posterior
 from aggregated_posterior import audit, fit_sampler, load_sampler
 from aggregated_posterior.audit.cli import main
 from aggregated_posterior.audit.fitting import canonical_arrays
@@ -18,6 +24,12 @@ from aggregated_posterior.posterior.mixture import AggregatedPosterior
 from aggregated_posterior.storage import DataError
 
 ROOT = Path(__file__).resolve().parents[3]
+
+
+def rows(n, d):
+    """Means and variances of a Q(z) that is no normal law."""
+    rng = np.random.default_rng(3)
+    return 0.9 * np.sign(rng.standard_normal((n, d))) + 0.1 * rng.standard_normal((n, d)), np.full((n, d), 0.1)
 
 
 @pytest.fixture(scope="module")
@@ -231,3 +243,39 @@ def test_an_interruption_and_a_full_memory_are_one_line(capsys, monkeypatch, com
     assert words in err
     if words == "memory":
         assert ("lower --number" if command == "sample" else "fewer rows") in err
+
+
+@pytest.mark.parametrize("signal_sent", [signal.SIGTERM, signal.SIGINT])
+def test_a_schedulers_signal_leaves_no_part_of_a_file(tmp_path, signal_sent):
+    mean, variance = rows(300, 2)
+    fit_sampler(mean, variance).save(tmp_path / "s.safetensors")
+    command = ["-m", "aggregated_posterior", "sample", "s.safetensors", "-n", "300000000", "-o", "z.csv"]
+    own = {**os.environ, "PYTHONPATH": str(Path(aggregated_posterior.__file__).parents[1])}
+    with Popen([sys.executable, *command], cwd=tmp_path, env=own, text=True, stderr=PIPE) as process:
+        while process.poll() is None and not list(tmp_path.glob(".z.csv*")):
+            time.sleep(0.05)
+        process.send_signal(signal_sent)
+        assert "interrupted" in process.communicate()[1]
+    assert process.returncode == 130
+    assert [path.name for path in tmp_path.iterdir()] == ["s.safetensors"]
+
+
+def test_densities_of_tensors_and_of_codes_far_beyond_everything():
+    torch = pytest.importorskip("torch")
+    sampler = fit_sampler(*rows(300, 2))
+    z = np.random.default_rng(0).standard_normal((5, 2)).astype(np.float32)
+    expected = sampler.score_samples(z)
+    tensor = torch.from_numpy(z).requires_grad_()
+    np.testing.assert_array_equal(sampler.score_samples(tensor), expected)
+    assert np.isfinite(sampler.score_samples(tensor.bfloat16())).all()
+    assert (sampler.score_samples(np.full((3, 2), 1e200)) == -np.inf).all()
+
+
+@pytest.mark.parametrize("function", [audit, fit_sampler])
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [({"seed": -1}, "seed is -1"), ({"seed": 1.5}, "seed is 1.5"), ({"active_threshold": None}, "threshold is None")],
+)
+def test_settings_that_are_none_are_refused_in_words(function, setting, words):
+    with pytest.raises(DataError, match=words):
+        function(*rows(50, 2), **setting)
