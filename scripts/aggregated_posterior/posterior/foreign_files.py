@@ -379,13 +379,13 @@ def _mixture(
     if sum(part.size for part in means) > STREAMED_NUMBERS and kind != "none":
 
         def change(rows: np.ndarray, numbers: Sequence[int]) -> np.ndarray:
-            return _variance(rows, kind, name, numbers)
+            return as_variance(rows, kind, name, numbers)
 
         return StreamedPosterior(Rows(means), Rows(spread, change), (mean_name, name))
     mean = _joined(means)
     if kind == "none":
         return Codes(mean, (mean_name, name))
-    return AggregatedPosterior(mean, _variance(_joined(spread), kind, name), (mean_name, name))
+    return AggregatedPosterior(mean, as_variance(_joined(spread), kind, name), (mean_name, name))
 
 
 def _joined(parts: list[np.ndarray]) -> np.ndarray:
@@ -422,7 +422,7 @@ def _with_source(posteriors: Posteriors, path: str | Path) -> Posteriors:
     return replace(posteriors, warnings=tuple(f"{path}: {note}" for note in posteriors.warnings))
 
 
-def _variance(spread: np.ndarray, kind: str, name: str, numbers: Sequence[int] | None = None) -> np.ndarray:
+def as_variance(spread: np.ndarray, kind: str, name: str, numbers: Sequence[int] | None = None) -> np.ndarray:
     """Variances from whatever an encoder puts out, float64 where they had to be computed.
 
     `numbers` are those of the rows in the source, for messages; None where `spread` is all of it.

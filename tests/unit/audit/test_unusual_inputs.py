@@ -451,6 +451,55 @@ def test_priors_that_are_none(prior, message):
         as_prior(prior, 2)
 
 
+@pytest.mark.parametrize("name", ["pi", "w", "logits", "stds", "labels", "means_2", "weights_test"])
+@pytest.mark.parametrize("kind", ["mapping", "npz", "folder"])
+def test_an_unknown_part_of_a_prior_is_not_left_out(tmp_path, name, kind):
+    prior = {"means": np.zeros((2, 2)), "variances": np.ones((2, 2)), name: np.array([0.9, 0.1])}
+    if kind == "npz":
+        np.savez(tmp_path / "p.npz", **prior)
+    elif kind == "folder":
+        for part, array in prior.items():
+            np.save(tmp_path / f"{part}.npy", array)
+    with pytest.raises(DataError, match=f"prior: has no part {name}; it may have means"):
+        as_prior({"mapping": prior, "npz": tmp_path / "p.npz", "folder": tmp_path}[kind], 2)
+
+
+@pytest.mark.parametrize(
+    ("parts", "message"),
+    [
+        ({"draws": np.zeros((50, 2))}, "draws and means, variances are both given"),
+        ({"mu": np.zeros((2, 2))}, "means and mu are both given"),
+        ({"std": np.ones((2, 2))}, "with one of variances"),
+    ],
+)
+def test_a_prior_given_twice_over_is_refused(parts, message):
+    with pytest.raises(DataError, match=message):
+        as_prior({"means": np.zeros((2, 2)), "variances": np.ones((2, 2))} | parts, 2)
+
+
+@pytest.mark.parametrize("spread", [{"logvar": np.log(0.25)}, {"std": 0.5}, {"log_std": np.log(0.5)}, {"var": 0.25}])
+def test_a_prior_saved_as_posteriors_are(tmp_path, spread):
+    ((name, value),) = spread.items()
+    np.savez(tmp_path / "p.npz", **{"mu": np.ones((3, 2)), name: np.full((3, 2), value), "weight": [1.0, 2.0, 1.0]})
+    law = as_prior(str(tmp_path / "p.npz"), 2).law
+    np.testing.assert_allclose(law.weights, [0.25, 0.5, 0.25])
+    # ln N(1; 1, 1/4) in two dimensions.
+    np.testing.assert_allclose(law.score_samples(np.ones((1, 2))), -np.log(2 * np.pi * 0.25))
+    with pytest.raises(DataError, match=r"prior std: 6 of 6 .* a standard deviation cannot be negative"):
+        as_prior({"mu": np.ones((3, 2)), "std": -np.ones((3, 2))}, 2)
+
+
+def test_an_npy_file_of_any_name_is_draws_of_a_prior_and_no_name_is_none(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    draws = normal(60, 2)["mean"]
+    np.save("p3.npy", draws)
+    np.testing.assert_array_equal(as_prior("p3.npy", 2).draws, draws)
+    np.save("draws.npy", draws)
+    (tmp_path / "p3.npy").unlink()
+    with pytest.raises(DataError, match="prior: the file's name is empty"):
+        as_prior("", 2)
+
+
 def test_weights_of_a_prior_are_shares():
     parts = {"means": np.zeros((2, 2)), "variances": np.ones((2, 2)), "weights": np.full(2, 1.7e308)}
     np.testing.assert_array_equal(as_prior(parts, 2).law.weights, 0.5)
