@@ -19,7 +19,7 @@ from aggregated_posterior.audit.fitting import fit_sampler
 from aggregated_posterior.audit.own_prior import as_prior
 from aggregated_posterior.generation.chosen_sampler import FORMAT, choose_sampler, load_sampler
 from aggregated_posterior.posterior.exchangeable import group_rows
-from aggregated_posterior.posterior.foreign_files import posteriors_from_arrays, read_posteriors
+from aggregated_posterior.posterior.foreign_files import Reading, posteriors_from_arrays, read_posteriors
 from aggregated_posterior.posterior.labels import as_labels, is_missing
 from aggregated_posterior.storage import DataError
 from prepare_posteriors import prepare_posteriors
@@ -540,6 +540,81 @@ def test_rows_of_a_table_with_more_fields_than_its_header_are_refused(tmp_path, 
             DataError, match=r"more fields than the header has names \(5\)|Expected 5 fields in line 11"
         ):
             read_posteriors(path)
+
+
+@pytest.mark.parametrize("name", ["None", "NA", "null", "nan", "N/A", "#N/A", "-nan"])
+def test_a_class_or_group_of_a_table_may_be_called_none(tmp_path, name):
+    """Namibia is NA."""
+    classes, donors = [name, "FR", ""] * 20, [name, "a", "b"] * 20
+    columns = {f"{key}_{j}": array[:, j] for key, array in normal(60, 2).items() for j in range(2)}
+    pd.DataFrame(columns | {"labels": classes, "groups": donors, "age": [1.5, np.nan, 3] * 20}).to_csv(
+        tmp_path / "a.csv", index=False
+    )
+    read = read_posteriors(tmp_path / "a.csv")
+    assert read.labels_train.tolist() == classes and read.groups_train.tolist() == donors
+    # Numbers stay numbers, with what is missing among them.
+    ages = read_posteriors(tmp_path / "a.csv", Reading({"labels": "age"})).labels_train
+    assert ages.dtype == np.float64 and np.isnan(ages).sum() == 20
+    text = (tmp_path / "a.csv").read_text().splitlines()
+    text[8] = name + text[8][text[8].index(",") :]
+    (tmp_path / "a.csv").write_text("\n".join(text))
+    with pytest.raises(DataError, match=r"mean: .*NaN"):
+        read_posteriors(tmp_path / "a.csv")
+
+
+@pytest.mark.parametrize(("mark", "word"), [(";", "semicolons"), ("\t", "tabs")])
+@pytest.mark.parametrize("number", ["0.5", "0,5"])
+def test_a_table_without_commas_says_so(tmp_path, mark, word, number):
+    rows = [mark.join(["mean_0", "mean_1", "std_0", "std_1"]), *[mark.join([number, "1", number, "1"])] * 9]
+    (tmp_path / "a.csv").write_text("\n".join(rows))
+    with pytest.raises(DataError, match=f"a.csv: the columns are separated by {word}; write it with commas"):
+        read_posteriors(tmp_path / "a.csv")
+
+
+@pytest.mark.parametrize("number", ["0,5", "1,234.5", "x"])
+def test_a_number_that_cannot_be_read_is_named(tmp_path, number):
+    lines = ["0.1,0.2,1,1", "0.3,0.4,1,1", f'0.5,"{number}",1,1', f'0.5,"{number}",1,1']
+    (tmp_path / "a.csv").write_text("\n".join(["mean_0,mean_1,std_0,std_1", *lines]))
+    (tmp_path / "b.csv").write_text("\n".join(["mean_0,mean_1,std_0,std_1", *lines]))
+    with pytest.raises(DataError, match=rf"a.csv: mean: row 2, dimension 1 is '{number}'; expected numbers"):
+        read_posteriors(tmp_path / "a.csv")
+    (tmp_path / "a.csv").write_text("\n".join(["mean_0,mean_1,std_0,std_1", *lines[:2]]))
+    with pytest.raises(DataError, match="mean: row 4, dimension 1 is"):
+        read_posteriors(tmp_path)
+
+
+def test_one_latent_dimension_needs_no_number_in_a_table(tmp_path):
+    (tmp_path / "a.csv").write_text("mean,Width,labels\n" + "1.5,2,0\n2,4,1\n" * 9)
+    read = read_posteriors(tmp_path / "a.csv", Reading({"variance": "Width"}))
+    np.testing.assert_array_equal(read.mean_train[:2], [[1.5], [2]])
+    np.testing.assert_array_equal(read.variance_train[:2], [[2], [4]])
+    assert read.labels_train.tolist() == [0, 1] * 9
+
+
+def test_a_name_with_commas_is_a_name_where_there_is_such_an_array(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    plain = normal(60, 2)
+    ages, cells = np.linspace(1, 2, 60), np.arange(60) % 3
+    arrays = {"age, years": ages, "cell": cells, "mean, raw": plain["mean"], "variance": plain["variance"]}
+    np.savez("a.npz", **arrays)
+    np.save("cell,type.npy", cells)
+    for labels in ("age, years", ("age, years",)):
+        read = read_posteriors("a.npz", Reading({"mean": "mean, raw", "labels": labels}))
+        np.testing.assert_allclose(read.labels_train, ages)
+    for labels in ("cell,age", ("cell", "age")):
+        np.savez("b.npz", **plain, cell=cells, age=ages)
+        assert read_posteriors("b.npz", Reading({"labels": labels})).labels_train.dtype.names == ("cell", "age")
+    options = "--mean|mean, raw|--labels|age, years|--labels|cell|--points|100|--csv|a.csv".split("|")
+    assert main(["audit", "a.npz", *options]) == 0
+    assert {"r_squared_age, years", "eta_squared_cell"} <= {*pd.read_csv("a.csv").columns}
+    assert main(["audit", "b.npz", "--labels", "cell,type.npy", "--points", "100", "--csv", "c.csv"]) == 0
+    assert "eta_squared" in pd.read_csv("c.csv")
+    assert main(["audit", "b.npz", "--labels", "cell,type.npy", "--csv", "cell,type.npy"]) == 2
+    assert "is the input itself" in capsys.readouterr().err
+    with pytest.raises(DataError, match="has no array aaaa"):
+        read_posteriors("b.npz", Reading({"labels": 300 * "a" + ",cell"}))
+    with pytest.raises(DataError, match="has no array mean,variance"):
+        read_posteriors("b.npz", Reading({"mean": "mean,variance"}))
 
 
 def test_columns_may_be_numbered_from_one(tmp_path):
