@@ -64,7 +64,7 @@ def read_named_arrays(path: str | Path, wanted: Iterable[str] | Wanted) -> tuple
         The arrays found, by name, and the sorted names of all arrays in the file.
 
     Raises:
-        DataError: No such file, another ending, a damaged file, a pickle in place of an array.
+        DataError: No such file, a pipe, another ending, a damaged file, a pickle in place of an array.
     """
     path = Path(path)
     if not callable(wanted):
@@ -72,6 +72,8 @@ def read_named_arrays(path: str | Path, wanted: Iterable[str] | Wanted) -> tuple
         wanted = names.__contains__
     if path.is_dir():
         return _read_folder(path, wanted)
+    if str(path) == "-" or (path.exists() and not path.is_file()):
+        raise DataError(f"{path}: is no regular file (a pipe or standard input); save it as {KNOWN}")
     ending = path.suffix.lower()
     if ending not in ENDINGS:
         raise DataError(f"{path}: ends in {path.suffix or 'nothing'!r}; posteriors come as {KNOWN}")
@@ -129,10 +131,17 @@ def as_array(value: object, name: str) -> np.ndarray:
             except TypeError:
                 return value.float().numpy()
         array = np.asarray(value)
+        if array.dtype == object and hasattr(value, "iloc") and _are_floats(value):
+            return value.to_numpy(dtype=np.float64, na_value=np.nan)
         # JAX and ml_dtypes have a bfloat16 of their own that NumPy's functions do not know.
         return array.astype(np.float32) if array.dtype.name == "bfloat16" else array
     except (TypeError, ValueError, RuntimeError) as error:  # the last from torch
         raise DataError(f"{name}: cannot be read as an array ({reason(error)})") from None
+
+
+def _are_floats(table: object) -> bool:
+    """Whether all columns of a pandas object are floats, some of a type that can be missing (Float64)."""
+    return all(dtype.kind == "f" for dtype in (table.dtypes if hasattr(table, "columns") else [table.dtype]))
 
 
 def _natural(path: Path) -> list[object]:

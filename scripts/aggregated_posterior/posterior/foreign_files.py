@@ -32,8 +32,8 @@ PER_ROW = ("labels", "groups", "weights")
 # What pythae, scVI, Pyro and TensorFlow Probability, diffusers and common tutorials call the same things.
 ALIASES = {
     "mean": (
-        "mean", "means", "mu", "loc", "z_mean", "z_mu", "mean_z", "mu_z", "qzm", "qz_m", "_scvi_latent_qzm",
-        "latent_mean", "posterior_mean", "embedding",
+        "mean", "means", "mu", "loc", "z_mean", "z_mu", "z_loc", "q_mu", "enc_mean", "mean_z", "mu_z", "qzm", "qz_m",
+        "_scvi_latent_qzm", "latent_mean", "posterior_mean", "embedding",
     ),
     "variance": (
         "variance", "variances", "var", "z_var", "z_variance", "var_z", "qzv", "qz_v", "_scvi_latent_qzv", "sigma2",
@@ -41,10 +41,10 @@ ALIASES = {
     ),
     "log_variance": (
         "log_variance", "logvariance", "logvar", "log_var", "z_log_var", "z_logvar", "z_log_variance", "logvar_z",
-        "log_var_z", "log_covariance", "log_sigma2", "log_sigma_squared",
+        "log_var_z", "q_logvar", "enc_logvar", "log_covariance", "log_sigma2", "logsigma2", "log_sigma_squared",
     ),
     "std": ("std", "stddev", "sd", "sigma", "scale", "z_std", "z_sigma", "z_scale", "std_z", "sigma_z"),
-    "log_std": ("log_std", "logstd", "log_stddev", "z_log_std", "log_scale"),
+    "log_std": ("log_std", "logstd", "log_stddev", "z_log_std", "log_scale", "log_sigma"),
     "covariance": ("covariance", "cov", "covariances", "covariance_matrix"),
     "scale_tril": ("scale_tril",),
     "labels": ("labels", "label", "classes"),
@@ -262,7 +262,8 @@ def _posteriors(
 ) -> Posteriors:  # fmt: skip
     train = _half(arrays, names_train, "", available, reading, notes)
     if train is None:
-        raise DataError(f"has no array mean; it holds {listed(available) or 'nothing'}")
+        holds = f"{listed(available)}; name the means with --mean" if available else "nothing"
+        raise DataError(f"has no array mean; it holds {holds}")
     test = _half(arrays, names_test, "_test", available, reading, notes)
     if test is not None and test.q.latent_dim != train.q.latent_dim:
         raise DataError(f"mean has {train.q.latent_dim} latent dimensions but mean_test has {test.q.latent_dim}")
@@ -300,7 +301,8 @@ def _half(
         raise DataError(f"{' and '.join(spreads.values())} are both given; keep one of them")
     if mean_name is None:
         for name in (*spreads.values(), *(names[base] for base in PER_ROW if base in names)):
-            raise DataError(f"has {name} but no array mean{suffix}; it holds {listed(available)}")
+            asks = "" if suffix else "; name the means with --mean"
+            raise DataError(f"has {name} but no array mean{suffix}; it holds {listed(available)}{asks}")
         return None
     means = arrays[mean_name]
     _check_types(means, mean_name)
