@@ -101,6 +101,41 @@ def test_weights_are_numbers(weights):
         posteriors_from_arrays(normal(60, 2) | {"weights": weights})
 
 
+@pytest.mark.parametrize("name", ["variance", "labels", "groups", "weights", "mean_test", "log_variance"])
+def test_rows_of_pandas_in_another_order_are_refused(name):
+    arrays = {key: pd.DataFrame(array, index=[f"cell {i}" for i in range(60)]) for key, array in normal(60, 2).items()}
+    columns = {"labels": np.arange(60) % 3, "groups": np.arange(60) // 2, "weights": np.ones(60)}
+    arrays |= {key: pd.Series(column, index=arrays["mean"].index) for key, column in columns.items()}
+    if name == "log_variance":
+        arrays[name] = np.log(arrays.pop("variance"))
+    assert audit(**arrays, **FAST).summary["n"] == 60
+    if name == "mean_test":  # the other half has rows of its own
+        other = {f"{key}_test": value.sample(frac=1, random_state=1) for key, value in arrays.items()}
+        with pytest.raises(DataError, match=r"variance_test: its rows have the index of mean_test in another order"):
+            audit(**arrays | other | {"variance_test": arrays["variance"]})
+        return
+    shuffled = arrays[name].sample(frac=1, random_state=0)
+    for function in (audit, fit_sampler):
+        with pytest.raises(DataError, match=rf"{name}: its rows have the index of mean in another order") as error:
+            function(**arrays | {name: shuffled})
+        assert "\n" not in str(error.value) and f"{name}.loc[mean.index]" in str(error.value)
+    # Numbers that pandas gave to the rows itself, and names of other rows, say nothing about their order.
+    for index in (pd.RangeIndex(60), pd.Index([f"row {i}" for i in range(60)])):
+        assert audit(**arrays | {name: arrays[name].set_axis(index)}, **FAST).summary["n"] == 60
+
+
+@pytest.mark.parametrize("dtype", ["Float64", "Float32"])
+def test_floats_of_pandas_that_may_be_missing_are_floats(dtype):
+    plain = {name: pd.DataFrame(array) for name, array in normal(60, 2).items()}
+    read = audit(**{name: table.astype(dtype) for name, table in plain.items()}, **FAST).dimensions
+    expected = audit(**plain, **FAST).dimensions
+    np.testing.assert_allclose(read["variance"], expected["variance"], rtol=1e-6)
+    mixed = plain["mean"].astype({0: dtype})
+    mixed.loc[7, 0] = pd.NA
+    with pytest.raises(DataError, match=r"mean: .*NaN"):
+        audit(mixed, plain["variance"])
+
+
 DAYS = np.datetime64("2020-01-01") + np.arange(20)
 
 
