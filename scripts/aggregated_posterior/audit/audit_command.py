@@ -130,7 +130,7 @@ def reading_of(options: argparse.Namespace) -> Reading:
 
     keys = {key: value for key in KEYS if (value := getattr(options, key)) is not None}
     if options.labels:
-        keys["labels"] = ",".join(options.labels)
+        keys["labels"] = tuple(options.labels)
     return Reading(keys, options.layout, options.deterministic)
 
 

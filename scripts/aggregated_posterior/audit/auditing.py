@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from numbers import Integral
@@ -195,6 +196,7 @@ def posteriors_of_keywords(
             raise KeywordError(_unknown_keyword(function, name, [*bases, *settings, "layout", "deterministic"]))
         else:
             arrays[name] = value
+    _refuse_other_orders(arrays)
     read = {name: _labels_or_array(name, value) for name, value in arrays.items() if value is not None}
     return posteriors_from_arrays(read, reading=reading), chosen
 
@@ -207,6 +209,22 @@ def _labels_or_array(name: str, value: Any) -> np.ndarray:
     if base == "labels":
         return as_labels(value, name)
     return as_array(without_mask(value) if base == "groups" else value, name)
+
+
+def _refuse_other_orders(arrays: Mapping[str, Any]) -> None:
+    """Rows are matched by position; pandas objects whose rows have the same names in another order mean something else.
+
+    An index that pandas made itself, a RangeIndex, says nothing.
+    """
+    tables = {name: value.index for name, value in arrays.items() if hasattr(value, "iloc")}
+    named = {name: index for name, index in tables.items() if not isinstance(index, pd.RangeIndex)}
+    for (first, one), (second, other) in itertools.combinations(named.items(), 2):
+        same_half = meaning(first)[1] == meaning(second)[1]
+        if same_half and len(one) == len(other) and not one.equals(other) and set(one) == set(other):
+            raise DataError(
+                f"{second}: its rows have the index of {first} in another order, and are matched by position; "
+                f"put both into one order, as {second}.loc[{first}.index]"
+            )
 
 
 def _unknown_keyword(function: str, name: str, known: Iterable[str]) -> str:

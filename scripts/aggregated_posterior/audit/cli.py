@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import difflib
 import importlib
+import itertools
 import os
 import signal
 import sys
@@ -91,15 +92,25 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     first = next((word for word in arguments if not word.startswith("-")), None)
     if first is not None and first not in COMMANDS:
         raise DataError(f"there is no command {first!r}: {nearest(first, COMMANDS)}")
+    if first is not None:
+        _refuse_dashed_files(arguments, of_command[first]._option_string_actions)
     options, unknown = parser.parse_known_args(arguments)
     if options.command is None:
         raise DataError(f"name a command ({', '.join(COMMANDS)}); see aggregated-posterior --help")
     if unknown:
-        known = [option for action in of_command[options.command]._actions for option in action.option_strings]
+        known = of_command[options.command]._option_string_actions
         word = unknown[0].split("=")[0]
         says = nearest(word, known) if word.startswith("-") else "one file at a time, with its options"
+        says = "options stand before --, the file behind it" if word in known else says
         raise DataError(f"{options.command}: unknown argument {word!r}: {says}")
     return options
+
+
+def _refuse_dashed_files(arguments: list[str], known: Iterable[str]) -> None:
+    """A file whose name begins with a dash is taken for an option."""
+    for word in itertools.takewhile(lambda word: word != "--", arguments):
+        if word.startswith("-") and word != "-" and not {word, word[:2]} & {*known} and os.path.lexists(word):
+            raise DataError(f"{word} is taken for an option; name the file as ./{word}")
 
 
 def _fail(message: object, status: int) -> int:

@@ -22,8 +22,7 @@ def input_files(options: argparse.Namespace) -> set[str]:
     from ..posterior.containers import shard_paths
     from .audit_command import reading_of
 
-    asked = (name for value in reading_of(options).keys.values() for name in value.split(","))
-    named = [name for name in asked if name.lower().endswith(".npy")]
+    named = [name for name in reading_of(options).asked() if name.lower().endswith(".npy")]
     paths = [*shard_paths(options.posteriors), *map(Path, named)]
     if getattr(options, "prior", None) is not None:
         paths.append(Path(options.prior))

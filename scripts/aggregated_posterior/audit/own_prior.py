@@ -12,6 +12,7 @@ import numpy as np
 
 from ..generation.chosen_sampler import Comparison
 from ..posterior.containers import as_array, read_named_arrays
+from ..posterior.foreign_files import SPREADS, as_variance, meaning
 from ..posterior.mixture import LARGEST_MEAN, LARGEST_VARIANCE, SMALLEST_VARIANCE
 from ..statistics.clusters import grouped_mean, least_total_variation
 from ..statistics.fitted_mixture import ConvergenceWarning, NormalMixture, fit_normal_mixture
@@ -23,6 +24,8 @@ SAME = 1e-4
 # Components of the density that stands for a prior known by its draws.
 FITTED_COMPONENTS = 20
 FEWEST_DRAWS = 10
+# What a prior may have, in the words for posteriors (see `foreign_files.ALIASES`), and what it is advised to have.
+PARTS = ("mean", *SPREADS, "covariance", "weights", "draws")
 NAMES = ("means", "variances", "covariances", "weights", "draws")
 
 
@@ -47,49 +50,79 @@ def as_prior(value: Any, latent_dim: int) -> OwnPrior:
     """A prior from draws (M, d), from a mapping (see `audit`), or from a file that holds such arrays.
 
     Raises:
-        DataError: Shapes that do not fit, weights that are no weights, covariances that are none.
+        DataError: Parts that are not known or given twice over, shapes that do not fit, weights that are no weights,
+            covariances that are none.
     """
     if isinstance(value, str | Path):
-        value, available = read_named_arrays(value, NAMES)
-        if not value:
-            raise DataError(
-                f"prior: holds {', '.join(available)}; expected draws, or means and variances or covariances"
-            )
+        value = _of_file(value)
     if not isinstance(value, Mapping):
         return OwnPrior(None, _draws(_numbers(value, "prior"), latent_dim, "prior"))
-    unknown = sorted(set(value) - set(NAMES))
-    if unknown:
-        raise DataError(f"prior: has no part {unknown[0]}; it may have {', '.join(NAMES)}")
-    arrays = {name: _numbers(part, f"prior {name}") for name, part in value.items() if part is not None}
-    for name, array in arrays.items():
+    names = _sorted_out(value)
+    arrays = {part: _numbers(value[name], f"prior {name}") for part, name in names.items()}
+    for part, array in arrays.items():
         if not np.isfinite(array).all():
-            raise DataError(f"prior {name}: holds NaN or infinity")
+            raise DataError(f"prior {names[part]}: holds NaN or infinity")
     if "draws" in arrays:
+        if others := sorted({*names.values()} - {"draws"}):
+            raise DataError(f"prior: draws and {', '.join(others)} are both given; keep the draws or the mixture")
         return OwnPrior(None, _draws(arrays["draws"], latent_dim, "prior draws"))
-    if "means" not in arrays or ("variances" in arrays) == ("covariances" in arrays):
+    spreads = [part for part in arrays if part in SPREADS or part == "covariance"]
+    if "mean" not in arrays or len(spreads) != 1:
         raise DataError(
             "prior: give draws (M, d), or means (K, d) with one of variances (K, d) and covariances (K, d, d)"
         )
-    means = _of_width(arrays["means"], latent_dim, "prior means")
+    means = _of_width(arrays["mean"], latent_dim, f"prior {names['mean']}")
     weights = arrays.get("weights", np.full(len(means), 1 / len(means)))
     if weights.shape != (len(means),) or not np.isfinite(weights).all() or weights.min() < 0 or weights.max() <= 0:
         raise DataError(f"prior weights: expected {len(means)} numbers, none negative and not all 0")
     weights = weights / weights.max()  # so that their sum is finite
-    name = "variances" if "variances" in arrays else "covariances"
-    spread = arrays[name]
-    shape = means.shape if name == "variances" else (*means.shape, latent_dim)
+    (kind,) = spreads
+    full, name = kind == "covariance", f"prior {names[kind]}"
+    spread = arrays[kind] if full else as_variance(arrays[kind], kind, name)
+    shape = (*means.shape, latent_dim) if full else means.shape
     if spread.shape != shape:
-        raise DataError(f"prior {name}: has shape {spread.shape}, expected {shape}")
-    variances = spread if name == "variances" else np.diagonal(spread, axis1=1, axis2=2)
+        raise DataError(f"{name}: has shape {spread.shape}, expected {shape}")
+    variances = np.diagonal(spread, axis1=1, axis2=2) if full else spread
     if variances.min() < SMALLEST_VARIANCE or variances.max() > LARGEST_VARIANCE:
-        raise DataError(f"prior {name}: variances must lie between {SMALLEST_VARIANCE:g} and {LARGEST_VARIANCE:g}")
-    if name == "covariances" and (np.abs(spread - spread.transpose(0, 2, 1)) > SAME * np.abs(spread).max()).any():
-        raise DataError("prior covariances: one is not symmetric")
+        raise DataError(f"{name}: variances must lie between {SMALLEST_VARIANCE:g} and {LARGEST_VARIANCE:g}")
+    if full and (np.abs(spread - spread.transpose(0, 2, 1)) > SAME * np.abs(spread).max()).any():
+        raise DataError(f"{name}: one is not symmetric")
     try:
-        factors = np.sqrt(spread) if name == "variances" else np.linalg.cholesky(spread)
+        factors = np.linalg.cholesky(spread) if full else np.sqrt(spread)
     except np.linalg.LinAlgError:
-        raise DataError("prior covariances: one is not positive definite") from None
+        raise DataError(f"{name}: one is not positive definite") from None
     return OwnPrior(NormalMixture(weights / weights.sum(), means, factors), None)
+
+
+def _of_file(path: str | Path) -> Any:
+    """The draws of an `.npy` file, whatever it is called; the named arrays of any other, None for an unknown one."""
+    if not str(path):  # an unset variable; Path takes it for the working folder
+        raise DataError("prior: the file's name is empty; name a file")
+    path = Path(path)
+    if path.suffix.lower() == ".npy" and not path.is_dir():
+        return next(iter(read_named_arrays(path, lambda _: True)[0].values()))
+    arrays, available = read_named_arrays(path, lambda name: _part(name) is not None)
+    return dict.fromkeys(available) | arrays
+
+
+def _part(name: object) -> str | None:
+    """What an array of a prior is by its name, one of `PARTS`; None for an unknown name."""
+    base, split, level = meaning(str(name)) or (name, "train", "")
+    return base if base in PARTS and split == "train" and not level else None
+
+
+def _sorted_out(value: Mapping) -> dict[str, str]:
+    """Part → name of what is given. What is not known may be weights by another name, and is never left out."""
+    names: dict[str, str] = {}
+    for name, array in value.items():
+        part = _part(name)
+        if part is None:
+            raise DataError(f"prior: has no part {name}; it may have {', '.join(NAMES)}; rename it or leave it out")
+        if array is not None and part in names:
+            raise DataError(f"prior: {names[part]} and {name} are both given; keep one of them")
+        if array is not None:
+            names[part] = name
+    return names
 
 
 def compare_with_own(prior: OwnPrior, found: Comparison, level: float, seed: int) -> dict[str, Any]:

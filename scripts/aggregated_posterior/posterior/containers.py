@@ -22,12 +22,16 @@ import zlib
 from collections.abc import Callable, Iterable
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..storage import DataError
 from ..text import listed, reason
 from . import h5ad
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 MAPPED_BYTES = 64 * 2**20
 # How long the HDF5 library may take for a file.
@@ -60,7 +64,7 @@ def read_named_arrays(path: str | Path, wanted: Iterable[str] | Wanted) -> tuple
         The arrays found, by name, and the sorted names of all arrays in the file.
 
     Raises:
-        DataError: No such file, another ending, a damaged file, a pickle in place of an array.
+        DataError: No such file, a pipe, another ending, a damaged file, a pickle in place of an array.
     """
     path = Path(path)
     if not callable(wanted):
@@ -68,6 +72,8 @@ def read_named_arrays(path: str | Path, wanted: Iterable[str] | Wanted) -> tuple
         wanted = names.__contains__
     if path.is_dir():
         return _read_folder(path, wanted)
+    if str(path) == "-" or (path.exists() and not path.is_file()):
+        raise DataError(f"{path}: is no regular file (a pipe or standard input); save it as {KNOWN}")
     ending = path.suffix.lower()
     if ending not in ENDINGS:
         raise DataError(f"{path}: ends in {path.suffix or 'nothing'!r}; posteriors come as {KNOWN}")
@@ -125,10 +131,17 @@ def as_array(value: object, name: str) -> np.ndarray:
             except TypeError:
                 return value.float().numpy()
         array = np.asarray(value)
+        if array.dtype == object and hasattr(value, "iloc") and _are_floats(value):
+            return value.to_numpy(dtype=np.float64, na_value=np.nan)
         # JAX and ml_dtypes have a bfloat16 of their own that NumPy's functions do not know.
         return array.astype(np.float32) if array.dtype.name == "bfloat16" else array
     except (TypeError, ValueError, RuntimeError) as error:  # the last from torch
         raise DataError(f"{name}: cannot be read as an array ({reason(error)})") from None
+
+
+def _are_floats(table: object) -> bool:
+    """Whether all columns of a pandas object are floats, some of a type that can be missing (Float64)."""
+    return all(dtype.kind == "f" for dtype in (table.dtypes if hasattr(table, "columns") else [table.dtype]))
 
 
 def _natural(path: Path) -> list[object]:
@@ -265,7 +278,13 @@ def _read_csv(path: Path, wanted: Wanted) -> tuple[dict[str, np.ndarray], list[s
     import pandas as pd
 
     try:
-        table = pd.read_csv(path)
+        header = [str(column) for column in pd.read_csv(path, nrows=0).columns]
+        if len(header) == 1 and (other := re.search("[;\t]", header[0])):
+            mark = "semicolons" if other[0] == ";" else "tabs"
+            raise DataError(f"{path}: the columns are separated by {mark}; write it with commas, and numbers as 0.5")
+        table = _table(path)
+    except DataError:
+        raise
     except (UnicodeDecodeError, *_DAMAGE) as error:
         raise DataError(f"{path}: cannot be read as a table ({reason(error)}); write it with a header line") from None
     if not isinstance(table.index, pd.RangeIndex):  # pandas takes the fields in front for names of rows
@@ -296,6 +315,19 @@ def _read_csv(path: Path, wanted: Wanted) -> tuple[dict[str, np.ndarray], list[s
             numbers = table[ordered].to_numpy() if first >= 0 else table[ordered[0]].to_numpy()
             arrays[name] = numbers.astype(np.float64) if numbers.dtype.kind in "iuf" and numbers.ndim == 2 else numbers
     return arrays, sorted(columns)
+
+
+def _table(path: Path) -> pd.DataFrame:
+    """A CSV table. In columns of text only an empty field is missing: a class may be called NA, None or null."""
+    import pandas as pd
+
+    table = pd.read_csv(path)
+    texts = [place for place, dtype in enumerate(table.dtypes) if dtype.kind not in "biufc"]
+    if texts and isinstance(table.index, pd.RangeIndex):
+        as_written = pd.read_csv(path, usecols=texts, dtype=str, keep_default_na=False, na_values=[""])
+        for column, place in enumerate(texts):
+            table.isetitem(place, as_written.iloc[:, column])
+    return table
 
 
 def _read_h5ad(path: Path, wanted: Wanted) -> tuple[dict[str, np.ndarray], list[str]]:

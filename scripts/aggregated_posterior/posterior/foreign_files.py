@@ -9,6 +9,7 @@ the array.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -31,8 +32,8 @@ PER_ROW = ("labels", "groups", "weights")
 # What pythae, scVI, Pyro and TensorFlow Probability, diffusers and common tutorials call the same things.
 ALIASES = {
     "mean": (
-        "mean", "means", "mu", "loc", "z_mean", "z_mu", "mean_z", "mu_z", "qzm", "qz_m", "_scvi_latent_qzm",
-        "latent_mean", "posterior_mean", "embedding",
+        "mean", "means", "mu", "loc", "z_mean", "z_mu", "z_loc", "q_mu", "enc_mean", "mean_z", "mu_z", "qzm", "qz_m",
+        "_scvi_latent_qzm", "latent_mean", "posterior_mean", "embedding",
     ),
     "variance": (
         "variance", "variances", "var", "z_var", "z_variance", "var_z", "qzv", "qz_v", "_scvi_latent_qzv", "sigma2",
@@ -40,10 +41,10 @@ ALIASES = {
     ),
     "log_variance": (
         "log_variance", "logvariance", "logvar", "log_var", "z_log_var", "z_logvar", "z_log_variance", "logvar_z",
-        "log_var_z", "log_covariance", "log_sigma2", "log_sigma_squared",
+        "log_var_z", "q_logvar", "enc_logvar", "log_covariance", "log_sigma2", "logsigma2", "log_sigma_squared",
     ),
     "std": ("std", "stddev", "sd", "sigma", "scale", "z_std", "z_sigma", "z_scale", "std_z", "sigma_z"),
-    "log_std": ("log_std", "logstd", "log_stddev", "z_log_std", "log_scale"),
+    "log_std": ("log_std", "logstd", "log_stddev", "z_log_std", "log_scale", "log_sigma"),
     "covariance": ("covariance", "cov", "covariances", "covariance_matrix"),
     "scale_tril": ("scale_tril",),
     "labels": ("labels", "label", "classes"),
@@ -61,6 +62,7 @@ STREAMED_NUMBERS = 50_000_000
 REPETITIONS = 20
 MOST_REPEATED = 2_000_000
 Layout = Literal["channel", "flat"]
+Names = dict[str, list[str]]  # of the arrays of one half, by what they are; only labels may be several
 
 
 @dataclass(frozen=True)
@@ -68,15 +70,24 @@ class Reading:
     """How a source's arrays are to be understood, where their names do not say it.
 
     keys: `mean`, `variance`, …, `groups`, `weights` → the array's name in the source (its test half has `_test` after
-        it); `labels` may be several names, separated by commas.
+        it); `labels` may be several names, in a tuple or separated by commas (a name that has commas is taken whole).
     layout: "channel" makes of (N, C, H, W) N·H·W rows of C dimensions, grouped by image; "flat" N rows of C·H·W.
         None takes "channel" for four axes.
     deterministic: The means are codes of an autoencoder without variances.
     """
 
-    keys: Mapping[str, str] = field(default_factory=dict)
+    keys: Mapping[str, str | tuple[str, ...]] = field(default_factory=dict)
     layout: Layout | None = None
     deterministic: bool = False
+
+    def asked(self) -> dict[str, str]:
+        """Every name that may be meant → what it is asked for as; one of labels with commas, whole and in its parts."""
+        asked = {}
+        for base, value in self.keys.items():
+            for whole in [value] if isinstance(value, str) else value:
+                parts = whole.split(",") if base == "labels" and not os.path.lexists(whole) else []
+                asked |= dict.fromkeys([whole, *parts], base)
+        return asked
 
 
 def read_posteriors(path: str | Path, reading: Reading | None = None) -> Posteriors:
@@ -108,13 +119,14 @@ def read_levels(path: str | Path, reading: Reading | None = None) -> dict[str, P
     """
     reading = reading or Reading()
     shards = shard_paths(path)
-    keys = {name for value in reading.keys.values() for name in value.split(",")}
-    files = {name: Path(name) for name in keys if name.lower().endswith(".npy")}  # arrays in files of their own
+    asked = reading.asked()
+    named = [name for name in asked if name.lower().endswith(".npy")]  # arrays in files of their own
+    files = {name: Path(name) for name in named if "," not in name or os.path.lexists(name)}
 
     alone = shards[0].suffix.lower() == ".npy"  # the means, whatever the file is called
 
     def wanted(name: str) -> bool:
-        return alone or meaning(name) is not None or name in keys or name.removesuffix("_test") in keys
+        return alone or meaning(name) is not None or name in asked or name.removesuffix("_test") in asked
 
     read = [read_named_arrays(shard, wanted) for shard in shards]
     for name, file in files.items():
@@ -123,6 +135,9 @@ def read_levels(path: str | Path, reading: Reading | None = None) -> dict[str, P
         read[0][0][name] = read_named_arrays(file, lambda _: True)[0][file.stem]
     available = sorted({name for _, names in read for name in names} | set(files))
     parts = [{name: [array] for name, array in arrays.items()} for arrays, _ in read]
+    for shard, arrays in zip(shards, parts, strict=True):
+        if shard.suffix.lower() == ".csv":
+            _take_single_columns(arrays, asked)
     together: dict[str, list[np.ndarray]] = {}
     for shard, arrays in zip(shards, parts, strict=True):
         if set(arrays) != set(parts[0]):
@@ -168,6 +183,15 @@ def meaning(name: str) -> tuple[str, str, str] | None:
     return None if base is None or (base in PER_ROW and match[3]) else (base, split, match[3] or "")
 
 
+def _take_single_columns(arrays: dict[str, list[np.ndarray]], asked: Mapping[str, str]) -> None:
+    """In a table a column `mean` or `variance` that stands alone is the only latent dimension: (N,) becomes (N, 1)."""
+    for name, parts in arrays.items():
+        base = asked.get(name) or asked.get(name.removesuffix("_test")) or (meaning(name) or ("",))[0]
+        if base in ("mean", *SPREADS) and parts[0].ndim == 1:
+            column = parts[0][:, None]
+            arrays[name] = [column.astype(np.float64) if column.dtype.kind in "iu" else column]
+
+
 def _levels(
     arrays: Mapping[str, list[np.ndarray]], available: list[str], reading: Reading, single: bool = False
 ) -> dict[str, Posteriors]:
@@ -175,10 +199,12 @@ def _levels(
     for name, parts in arrays.items():
         if any(np.ndim(part) == 0 for part in parts):
             raise DataError(f"{name} is a single value: expected an array with one row per data point")
-    sorted_out: dict[tuple[str, str], dict[str, str]] = {}  # (level, split) → base → name
+    sorted_out: dict[tuple[str, str], Names] = {}  # by level and split
     used: set[str] = set()
     for base, value in reading.keys.items():
-        names = [name for name in value.split(",") if name]
+        wholes = [value] if isinstance(value, str) else value
+        parts = ([name] if name in arrays or base != "labels" else name.split(",") for name in wholes)
+        names = [name for part in parts for name in part if name]
         if not names:
             raise DataError(f"the name of the array of {base} is empty; the file holds {listed(available)}")
         missing = [name for name in names if name not in arrays]
@@ -188,15 +214,15 @@ def _levels(
             raise DataError(f"{min(twice)} is asked for as {base} and as something else; name each array once")
         if base != "mean" and "mean" not in reading.keys and (meaning(names[0]) or " ")[0] == "mean":
             raise DataError(f"{names[0]} is asked for as {base}, so that there are no means; name them with --mean")
-        sorted_out.setdefault(("", "train"), {})[base] = value
+        sorted_out.setdefault(("", "train"), {})[base] = names
         tests = [f"{name}_test" for name in names if f"{name}_test" in arrays]
         if tests:
-            sorted_out.setdefault(("", "test"), {})[base] = ",".join(tests)
+            sorted_out.setdefault(("", "test"), {})[base] = tests
         used |= {*names, *tests}
     if single and "mean" not in reading.keys and meaning(next(iter({*available} - used), "mean")) is None:
         # `audit codes.npy --log-variance widths.npy`: the file itself is the means, whatever it is called.
         (name,) = set(available) - used
-        sorted_out.setdefault(("", "train"), {})["mean"] = name
+        sorted_out.setdefault(("", "train"), {})["mean"] = [name]
         used.add(name)
     chosen = set(reading.keys) | ({*SPREADS, *COVARIANCES} if {*SPREADS, *COVARIANCES} & set(reading.keys) else set())
     found: dict[tuple[str, str, str], list[str]] = {}
@@ -209,17 +235,17 @@ def _levels(
         plain = [name for name in names if name.removesuffix("_train").removesuffix("_test") == base] or names
         if len(plain) > 1:
             raise DataError(f"{' and '.join(sorted(plain))} are both given; keep one of them")
-        sorted_out.setdefault((level, split), {})[base] = plain[0]
+        sorted_out.setdefault((level, split), {})[base] = plain
     numbered = sorted({level for level, _ in sorted_out if level}, key=int)
     if not any("mean" in sorted_out.get((level, "train"), {}) for level in (numbered or [""])):
         numbered = [level for level in numbered if "mean" in sorted_out.get((level, "train"), {})]
     levels = [""] if "mean" in sorted_out.get(("", "train"), {}) or not numbered else numbered
     per_row = {
-        split: {base: name for base, name in sorted_out.get(("", split), {}).items() if base in PER_ROW}
+        split: {base: names for base, names in sorted_out.get(("", split), {}).items() if base in PER_ROW}
         for split in ("train", "test")
     }
     read = [sorted_out.get((level, split), {}) | per_row[split] for level in levels for split in ("train", "test")]
-    ignored = sorted(set(available) - {part for names in read for name in names.values() for part in name.split(",")})
+    ignored = sorted(set(available) - {name for half in read for names in half.values() for name in names})
     # A misspelt labels_test, or mean_2 beside mean, would otherwise vanish without a word.
     known_names = "mean, variance, log_variance, std, labels, groups, weights, each also with _test"
     notes = [f"ignored arrays: {listed(ignored)} (known are {known_names})"] if ignored else []
@@ -231,12 +257,13 @@ def _levels(
 
 
 def _posteriors(
-    arrays: Mapping[str, list[np.ndarray]], names_train: dict[str, str], names_test: dict[str, str],
+    arrays: Mapping[str, list[np.ndarray]], names_train: Names, names_test: Names,
     available: list[str], reading: Reading, notes: list[str],
 ) -> Posteriors:  # fmt: skip
     train = _half(arrays, names_train, "", available, reading, notes)
     if train is None:
-        raise DataError(f"has no array mean; it holds {listed(available) or 'nothing'}")
+        holds = f"{listed(available)}; name the means with --mean" if available else "nothing"
+        raise DataError(f"has no array mean; it holds {holds}")
     test = _half(arrays, names_test, "_test", available, reading, notes)
     if test is not None and test.q.latent_dim != train.q.latent_dim:
         raise DataError(f"mean has {train.q.latent_dim} latent dimensions but mean_test has {test.q.latent_dim}")
@@ -263,17 +290,19 @@ class _Half:
 
 
 def _half(
-    arrays: Mapping[str, list[np.ndarray]], names: dict[str, str], suffix: str,
+    arrays: Mapping[str, list[np.ndarray]], given: Names, suffix: str,
     available: list[str], reading: Reading, notes: list[str],
 ) -> _Half | None:  # fmt: skip
     """One split: its mixture, labels and groups, with weights turned into repetitions."""
+    names = {base: of_base[0] for base, of_base in given.items()}
     spreads = {kind: names[kind] for kind in (*SPREADS, *COVARIANCES) if kind in names}
     mean_name = names.get("mean")
     if len(spreads) > 1:
         raise DataError(f"{' and '.join(spreads.values())} are both given; keep one of them")
     if mean_name is None:
         for name in (*spreads.values(), *(names[base] for base in PER_ROW if base in names)):
-            raise DataError(f"has {name} but no array mean{suffix}; it holds {listed(available)}")
+            asks = "" if suffix else "; name the means with --mean"
+            raise DataError(f"has {name} but no array mean{suffix}; it holds {listed(available)}{asks}")
         return None
     means = arrays[mean_name]
     _check_types(means, mean_name)
@@ -303,8 +332,7 @@ def _half(
         for base in ("groups", "weights")
         if base in names
     }
-    label_names = names["labels"].split(",") if "labels" in names else []
-    labels = _labels({name: arrays[name] for name in label_names}, n, mean_name)
+    labels = _labels({name: arrays[name] for name in given.get("labels", [])}, n, mean_name)
     groups = per_row.get("groups")
     if groups is not None and (missing := missing_values(groups)).any():
         raise DataError(
@@ -340,9 +368,21 @@ def _own_groups(n: int, suffix: str) -> np.ndarray:
 
 
 def _check_types(parts: list[np.ndarray], name: str) -> None:
-    for part in parts:
+    for shard, part in enumerate(parts):
+        if part.dtype.kind in "OU":
+            _refuse_text(part, name, sum(map(len, parts[:shard])))
         if not np.issubdtype(part.dtype, np.floating):
             raise DataError(f"{name} has type {part.dtype}: expected floating-point numbers")
+
+
+def _refuse_text(part: np.ndarray, name: str, begin: int) -> None:
+    """Name the first text that is no number, as 0,5 and 1,234.5 in tables are; the part's first row is row `begin`."""
+    for place, value in np.ndenumerate(part):
+        try:
+            float(value)
+        except (TypeError, ValueError):
+            where = f"row {begin + place[0]}" + (f", dimension {place[1]}" if part.ndim == 2 else "")
+            raise DataError(f"{name}: {where} is {str(value)!r}; expected numbers, written as 0.5") from None
 
 
 def _unfold(
@@ -379,13 +419,13 @@ def _mixture(
     if sum(part.size for part in means) > STREAMED_NUMBERS and kind != "none":
 
         def change(rows: np.ndarray, numbers: Sequence[int]) -> np.ndarray:
-            return _variance(rows, kind, name, numbers)
+            return as_variance(rows, kind, name, numbers)
 
         return StreamedPosterior(Rows(means), Rows(spread, change), (mean_name, name))
     mean = _joined(means)
     if kind == "none":
         return Codes(mean, (mean_name, name))
-    return AggregatedPosterior(mean, _variance(_joined(spread), kind, name), (mean_name, name))
+    return AggregatedPosterior(mean, as_variance(_joined(spread), kind, name), (mean_name, name))
 
 
 def _joined(parts: list[np.ndarray]) -> np.ndarray:
@@ -422,7 +462,7 @@ def _with_source(posteriors: Posteriors, path: str | Path) -> Posteriors:
     return replace(posteriors, warnings=tuple(f"{path}: {note}" for note in posteriors.warnings))
 
 
-def _variance(spread: np.ndarray, kind: str, name: str, numbers: Sequence[int] | None = None) -> np.ndarray:
+def as_variance(spread: np.ndarray, kind: str, name: str, numbers: Sequence[int] | None = None) -> np.ndarray:
     """Variances from whatever an encoder puts out, float64 where they had to be computed.
 
     `numbers` are those of the rows in the source, for messages; None where `spread` is all of it.

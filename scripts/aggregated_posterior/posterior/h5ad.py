@@ -57,10 +57,22 @@ def numbers(node) -> np.ndarray:
     return values
 
 
+def referred(node, reference):
+    """The categories of a categorical column, to which anndata before 0.8 refers from its codes."""
+    import h5py
+
+    # A reference leads to what lies in the file; a name could be a link's.
+    if not isinstance(reference, h5py.Reference) or not reference:
+        raise Refused(f"{node.name} is of categories that are not in the file; write it with a newer anndata")
+    return node.file[reference]
+
+
 def column(node) -> dict[str, np.ndarray]:
     """Ending of the name → array, of an array or a column of `obs`."""
     if hasattr(node, "shape"):
-        return {"": numbers(node)}
+        if "categories" not in node.attrs:
+            return {"": numbers(node)}
+        return {"/codes": numbers(node), "/categories": numbers(referred(node, node.attrs["categories"]))}
     for parts in PARTS:
         if all(part in node for part in parts):
             return {f"/{part}": numbers(member(node, part)) for part in parts}

@@ -380,13 +380,21 @@ def test_neither_torch_nor_snakemake_is_imported():
     [
         (["adit", "own.npz"], ["'adit'", "did you mean audit?"]),
         (["audit", "own.npz", "--jsno", "a.json"], ["'--jsno'", "did you mean --json?"]),
+        (["audit", "--", "-dash.npz", "--points", "50"], ["'--points'", "options stand before --"]),
+        (["audit", "-dash.npz"], ["-dash.npz is taken for an option; name the file as ./-dash.npz"]),
+        (["fit", "--seed", "1", "-dash.npz", "-oa.safetensors"], ["name the file as ./-dash.npz"]),
+        (["audit", "-"], ["-: is no regular file"]),
+        (["audit", "pipe.npz"], ["pipe.npz: is no regular file (a pipe or standard input); save it as .npz"]),
         (["audit", "own.npz", "other.npz"], ["'other.npz'", "one file at a time"]),
         (["audit"], ["FILE"]),
         ([], ["name a command"]),
         (["audit", "own.npz", "--points", "many"], ["--points", "'many'"]),
     ],
 )
-def test_a_wrong_word_is_answered_with_the_nearest(arguments, words, capsys):
+def test_a_wrong_word_is_answered_with_the_nearest(tmp_path, monkeypatch, arguments, words, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "-dash.npz").touch()
+    os.mkfifo(tmp_path / "pipe.npz")
     assert main(arguments) == 2
     out, err = capsys.readouterr()
     assert out == "" and err.startswith("error: ") and err.count("\n") == 1

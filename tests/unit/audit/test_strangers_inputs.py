@@ -412,6 +412,8 @@ def test_a_prior_of_ones_own():
     ("names", "change"),
     [
         (("mu", "logvar"), np.log), (("loc", "scale"), np.sqrt), (("z_mean", "z_log_var"), np.log),
+        (("z_loc", "z_scale"), np.sqrt), (("q_mu", "q_logvar"), np.log), (("enc_mean", "enc_logvar"), np.log),
+        (("mu", "logsigma2"), np.log), (("mu", "log_sigma"), lambda s: 0.5 * np.log(s)),
         (("qzm", "qzv"), lambda s: s), (("embedding", "log_covariance"), np.log),
         (("mean", "log_std"), lambda s: 0.5 * np.log(s)),
     ],

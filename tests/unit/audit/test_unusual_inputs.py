@@ -19,7 +19,7 @@ from aggregated_posterior.audit.fitting import fit_sampler
 from aggregated_posterior.audit.own_prior import as_prior
 from aggregated_posterior.generation.chosen_sampler import FORMAT, choose_sampler, load_sampler
 from aggregated_posterior.posterior.exchangeable import group_rows
-from aggregated_posterior.posterior.foreign_files import posteriors_from_arrays, read_posteriors
+from aggregated_posterior.posterior.foreign_files import Reading, posteriors_from_arrays, read_posteriors
 from aggregated_posterior.posterior.labels import as_labels, is_missing
 from aggregated_posterior.storage import DataError
 from prepare_posteriors import prepare_posteriors
@@ -99,6 +99,41 @@ def test_rows_without_a_group_are_refused(groups):
 def test_weights_are_numbers(weights):
     with pytest.raises(DataError, match=r"weights has type .*: expected numbers"):
         posteriors_from_arrays(normal(60, 2) | {"weights": weights})
+
+
+@pytest.mark.parametrize("name", ["variance", "labels", "groups", "weights", "mean_test", "log_variance"])
+def test_rows_of_pandas_in_another_order_are_refused(name):
+    arrays = {key: pd.DataFrame(array, index=[f"cell {i}" for i in range(60)]) for key, array in normal(60, 2).items()}
+    columns = {"labels": np.arange(60) % 3, "groups": np.arange(60) // 2, "weights": np.ones(60)}
+    arrays |= {key: pd.Series(column, index=arrays["mean"].index) for key, column in columns.items()}
+    if name == "log_variance":
+        arrays[name] = np.log(arrays.pop("variance"))
+    assert audit(**arrays, **FAST).summary["n"] == 60
+    if name == "mean_test":  # the other half has rows of its own
+        other = {f"{key}_test": value.sample(frac=1, random_state=1) for key, value in arrays.items()}
+        with pytest.raises(DataError, match=r"variance_test: its rows have the index of mean_test in another order"):
+            audit(**arrays | other | {"variance_test": arrays["variance"]})
+        return
+    shuffled = arrays[name].sample(frac=1, random_state=0)
+    for function in (audit, fit_sampler):
+        with pytest.raises(DataError, match=rf"{name}: its rows have the index of mean in another order") as error:
+            function(**arrays | {name: shuffled})
+        assert "\n" not in str(error.value) and f"{name}.loc[mean.index]" in str(error.value)
+    # Numbers that pandas gave to the rows itself, and names of other rows, say nothing about their order.
+    for index in (pd.RangeIndex(60), pd.Index([f"row {i}" for i in range(60)])):
+        assert audit(**arrays | {name: arrays[name].set_axis(index)}, **FAST).summary["n"] == 60
+
+
+@pytest.mark.parametrize("dtype", ["Float64", "Float32"])
+def test_floats_of_pandas_that_may_be_missing_are_floats(dtype):
+    plain = {name: pd.DataFrame(array) for name, array in normal(60, 2).items()}
+    read = audit(**{name: table.astype(dtype) for name, table in plain.items()}, **FAST).dimensions
+    expected = audit(**plain, **FAST).dimensions
+    np.testing.assert_allclose(read["variance"], expected["variance"], rtol=1e-6)
+    mixed = plain["mean"].astype({0: dtype})
+    mixed.loc[7, 0] = pd.NA
+    with pytest.raises(DataError, match=r"mean: .*NaN"):
+        audit(mixed, plain["variance"])
 
 
 DAYS = np.datetime64("2020-01-01") + np.arange(20)
@@ -451,6 +486,55 @@ def test_priors_that_are_none(prior, message):
         as_prior(prior, 2)
 
 
+@pytest.mark.parametrize("name", ["pi", "w", "logits", "stds", "labels", "means_2", "weights_test"])
+@pytest.mark.parametrize("kind", ["mapping", "npz", "folder"])
+def test_an_unknown_part_of_a_prior_is_not_left_out(tmp_path, name, kind):
+    prior = {"means": np.zeros((2, 2)), "variances": np.ones((2, 2)), name: np.array([0.9, 0.1])}
+    if kind == "npz":
+        np.savez(tmp_path / "p.npz", **prior)
+    elif kind == "folder":
+        for part, array in prior.items():
+            np.save(tmp_path / f"{part}.npy", array)
+    with pytest.raises(DataError, match=f"prior: has no part {name}; it may have means"):
+        as_prior({"mapping": prior, "npz": tmp_path / "p.npz", "folder": tmp_path}[kind], 2)
+
+
+@pytest.mark.parametrize(
+    ("parts", "message"),
+    [
+        ({"draws": np.zeros((50, 2))}, "draws and means, variances are both given"),
+        ({"mu": np.zeros((2, 2))}, "means and mu are both given"),
+        ({"std": np.ones((2, 2))}, "with one of variances"),
+    ],
+)
+def test_a_prior_given_twice_over_is_refused(parts, message):
+    with pytest.raises(DataError, match=message):
+        as_prior({"means": np.zeros((2, 2)), "variances": np.ones((2, 2))} | parts, 2)
+
+
+@pytest.mark.parametrize("spread", [{"logvar": np.log(0.25)}, {"std": 0.5}, {"log_std": np.log(0.5)}, {"var": 0.25}])
+def test_a_prior_saved_as_posteriors_are(tmp_path, spread):
+    ((name, value),) = spread.items()
+    np.savez(tmp_path / "p.npz", **{"mu": np.ones((3, 2)), name: np.full((3, 2), value), "weight": [1.0, 2.0, 1.0]})
+    law = as_prior(str(tmp_path / "p.npz"), 2).law
+    np.testing.assert_allclose(law.weights, [0.25, 0.5, 0.25])
+    # ln N(1; 1, 1/4) in two dimensions.
+    np.testing.assert_allclose(law.score_samples(np.ones((1, 2))), -np.log(2 * np.pi * 0.25))
+    with pytest.raises(DataError, match=r"prior std: 6 of 6 .* a standard deviation cannot be negative"):
+        as_prior({"mu": np.ones((3, 2)), "std": -np.ones((3, 2))}, 2)
+
+
+def test_an_npy_file_of_any_name_is_draws_of_a_prior_and_no_name_is_none(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    draws = normal(60, 2)["mean"]
+    np.save("p3.npy", draws)
+    np.testing.assert_array_equal(as_prior("p3.npy", 2).draws, draws)
+    np.save("draws.npy", draws)
+    (tmp_path / "p3.npy").unlink()
+    with pytest.raises(DataError, match="prior: the file's name is empty"):
+        as_prior("", 2)
+
+
 def test_weights_of_a_prior_are_shares():
     parts = {"means": np.zeros((2, 2)), "variances": np.ones((2, 2)), "weights": np.full(2, 1.7e308)}
     np.testing.assert_array_equal(as_prior(parts, 2).law.weights, 0.5)
@@ -491,6 +575,81 @@ def test_rows_of_a_table_with_more_fields_than_its_header_are_refused(tmp_path, 
             DataError, match=r"more fields than the header has names \(5\)|Expected 5 fields in line 11"
         ):
             read_posteriors(path)
+
+
+@pytest.mark.parametrize("name", ["None", "NA", "null", "nan", "N/A", "#N/A", "-nan"])
+def test_a_class_or_group_of_a_table_may_be_called_none(tmp_path, name):
+    """Namibia is NA."""
+    classes, donors = [name, "FR", ""] * 20, [name, "a", "b"] * 20
+    columns = {f"{key}_{j}": array[:, j] for key, array in normal(60, 2).items() for j in range(2)}
+    pd.DataFrame(columns | {"labels": classes, "groups": donors, "age": [1.5, np.nan, 3] * 20}).to_csv(
+        tmp_path / "a.csv", index=False
+    )
+    read = read_posteriors(tmp_path / "a.csv")
+    assert read.labels_train.tolist() == classes and read.groups_train.tolist() == donors
+    # Numbers stay numbers, with what is missing among them.
+    ages = read_posteriors(tmp_path / "a.csv", Reading({"labels": "age"})).labels_train
+    assert ages.dtype == np.float64 and np.isnan(ages).sum() == 20
+    text = (tmp_path / "a.csv").read_text().splitlines()
+    text[8] = name + text[8][text[8].index(",") :]
+    (tmp_path / "a.csv").write_text("\n".join(text))
+    with pytest.raises(DataError, match=r"mean: .*NaN"):
+        read_posteriors(tmp_path / "a.csv")
+
+
+@pytest.mark.parametrize(("mark", "word"), [(";", "semicolons"), ("\t", "tabs")])
+@pytest.mark.parametrize("number", ["0.5", "0,5"])
+def test_a_table_without_commas_says_so(tmp_path, mark, word, number):
+    rows = [mark.join(["mean_0", "mean_1", "std_0", "std_1"]), *[mark.join([number, "1", number, "1"])] * 9]
+    (tmp_path / "a.csv").write_text("\n".join(rows))
+    with pytest.raises(DataError, match=f"a.csv: the columns are separated by {word}; write it with commas"):
+        read_posteriors(tmp_path / "a.csv")
+
+
+@pytest.mark.parametrize("number", ["0,5", "1,234.5", "x"])
+def test_a_number_that_cannot_be_read_is_named(tmp_path, number):
+    lines = ["0.1,0.2,1,1", "0.3,0.4,1,1", f'0.5,"{number}",1,1', f'0.5,"{number}",1,1']
+    (tmp_path / "a.csv").write_text("\n".join(["mean_0,mean_1,std_0,std_1", *lines]))
+    (tmp_path / "b.csv").write_text("\n".join(["mean_0,mean_1,std_0,std_1", *lines]))
+    with pytest.raises(DataError, match=rf"a.csv: mean: row 2, dimension 1 is '{number}'; expected numbers"):
+        read_posteriors(tmp_path / "a.csv")
+    (tmp_path / "a.csv").write_text("\n".join(["mean_0,mean_1,std_0,std_1", *lines[:2]]))
+    with pytest.raises(DataError, match="mean: row 4, dimension 1 is"):
+        read_posteriors(tmp_path)
+
+
+def test_one_latent_dimension_needs_no_number_in_a_table(tmp_path):
+    (tmp_path / "a.csv").write_text("mean,Width,labels\n" + "1.5,2,0\n2,4,1\n" * 9)
+    read = read_posteriors(tmp_path / "a.csv", Reading({"variance": "Width"}))
+    np.testing.assert_array_equal(read.mean_train[:2], [[1.5], [2]])
+    np.testing.assert_array_equal(read.variance_train[:2], [[2], [4]])
+    assert read.labels_train.tolist() == [0, 1] * 9
+
+
+def test_a_name_with_commas_is_a_name_where_there_is_such_an_array(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    plain = normal(60, 2)
+    ages, cells = np.linspace(1, 2, 60), np.arange(60) % 3
+    arrays = {"age, years": ages, "cell": cells, "mean, raw": plain["mean"], "variance": plain["variance"]}
+    np.savez("a.npz", **arrays)
+    np.save("cell,type.npy", cells)
+    for labels in ("age, years", ("age, years",)):
+        read = read_posteriors("a.npz", Reading({"mean": "mean, raw", "labels": labels}))
+        np.testing.assert_allclose(read.labels_train, ages)
+    for labels in ("cell,age", ("cell", "age")):
+        np.savez("b.npz", **plain, cell=cells, age=ages)
+        assert read_posteriors("b.npz", Reading({"labels": labels})).labels_train.dtype.names == ("cell", "age")
+    options = "--mean|mean, raw|--labels|age, years|--labels|cell|--points|100|--csv|a.csv".split("|")
+    assert main(["audit", "a.npz", *options]) == 0
+    assert {"r_squared_age, years", "eta_squared_cell"} <= {*pd.read_csv("a.csv").columns}
+    assert main(["audit", "b.npz", "--labels", "cell,type.npy", "--points", "100", "--csv", "c.csv"]) == 0
+    assert "eta_squared" in pd.read_csv("c.csv")
+    assert main(["audit", "b.npz", "--labels", "cell,type.npy", "--csv", "cell,type.npy"]) == 2
+    assert "is the input itself" in capsys.readouterr().err
+    with pytest.raises(DataError, match="has no array aaaa"):
+        read_posteriors("b.npz", Reading({"labels": 300 * "a" + ",cell"}))
+    with pytest.raises(DataError, match="has no array mean,variance"):
+        read_posteriors("b.npz", Reading({"mean": "mean,variance"}))
 
 
 def test_columns_may_be_numbered_from_one(tmp_path):

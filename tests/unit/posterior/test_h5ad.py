@@ -35,6 +35,33 @@ def test_arrays_and_columns_of_every_kind(tmp_path):
     assert arrays["donor"].tolist() == ["a", "b"]
 
 
+def old_categories(file, refer, codes=(0, 1, -1, 1)):
+    """As anndata before 0.8 wrote them."""
+    file["obs/labels"] = np.array(codes, dtype=np.int8)
+    file["obs/__categories/labels"] = ["B cell", "T cell"]
+    file["obs/labels"].attrs["categories"] = refer(file["obs/__categories/labels"])
+
+
+def test_categories_of_old_files(tmp_path):
+    arrays, names = read(tmp_path / "a.h5ad", lambda file: old_categories(file, lambda node: node.ref))
+    assert names == ["labels", "variance"]
+    assert arrays["labels"].tolist() == ["B cell", "T cell", None, "T cell"]
+
+
+@pytest.mark.parametrize(
+    ("refer", "codes", "message"),
+    [
+        (lambda node: h5py.Reference(), (0, 1), "/obs/labels is of categories that are not in the file"),
+        (lambda node: "/obs/__categories/labels", (0, 1), "/obs/labels is of categories that are not in the file"),
+        (lambda node: node.parent.ref, (0, 1), "/obs/__categories is a group, not an array"),
+        (lambda node: node.ref, (0, 2), "labels has codes beyond its 2 categories"),
+    ],
+)
+def test_categories_of_old_files_that_cannot_be_found(tmp_path, refer, codes, message):
+    with pytest.raises(DataError, match=message):
+        read(tmp_path / "a.h5ad", lambda file: old_categories(file, refer, codes))
+
+
 def test_other_files_are_never_read(tmp_path):
     """Links, raw storage and virtual data sets can name any file that the reader may open."""
     secret = tmp_path / "secret"

@@ -145,7 +145,7 @@ BAD_CONTENT: dict[str, tuple[Callable[[dict], dict], list[str]]] = {
     "complex": (lambda a: {**a, "mean": a["mean"] + 1j}, ["mean", "complex"]),
     "one axis": (lambda a: {name: x[:, 0] for name, x in a.items()}, ["mean", "(40,)"]),
     "images": (lambda a: {name: x[:, :, None] for name, x in a.items()}, ["mean", "(40, 3, 1)"]),
-    "wrong names": (lambda a: {"m": a["mean"], "s": a["variance"]}, ["no array mean", "m, s"]),
+    "wrong names": (lambda a: {"m": a["mean"], "s": a["variance"]}, ["no array mean", "m, s; name", "--mean"]),
     "no spread": (lambda a: {"mean": a["mean"]}, ["mean", "variance or log_variance or std"]),
     "no mean": (lambda a: {"variance": a["variance"]}, ["variance", "no array mean"]),
     "two spreads": (lambda a: {**a, "std": a["variance"]}, ["variance and std", "both given"]),
