@@ -345,7 +345,7 @@ def audit_posteriors(
         law = measure_joint_law(in_sample, halves, split, effort, active_threshold, own_prior, log_n, seed)
     else:
         law = measure_scale(split)
-    moments, kl = whole.train.moments, whole.train.kl
+    moments = whole.train.moments
     mismatch = _mismatch(dimensions[dimensions["split"] == "train"], law, plan)
     named = dict(zip(("scale", "shape", "dependence", "total"), mismatch["nats"], strict=True))
     summary = {
@@ -354,7 +354,7 @@ def audit_posteriors(
         "latent_dim": train.latent_dim,
         "active_dimensions": int(active.sum()),
         "active_threshold": active_threshold,
-        "mean_kl": train.joint_kl() if isinstance(train, FullCovariance) else float(kl.sum()),
+        "mean_kl": whole.train.joint_kl,
         "log_n": log_n,
         "groups": sum(len(np.unique(part)) for part in (split.groups_train, split.groups_test) if part is not None),
         "discrete": split.discrete,

@@ -55,7 +55,7 @@ def run(options: argparse.Namespace) -> None:
             raise DataError(f"{options.posteriors}: {error}") from None
     canonical = canonical_form(q)
     arrays = canonical_arrays(canonical)
-    saved, kl = float(canonical.slack.sum()), float(q.kl().sum())
+    saved, kl = float(canonical.slack.sum()), q.joint_kl()
     write_arrays(output, arrays, {"rows": q.n, "mean_kl": kl, "kl_saved": saved})
     print(f"Wrote {for_terminal(output)}: canonical = (z - shift)·scale, {q.latent_dim} dimensions.")
     if not isinstance(q, Codes):  # which have no KL term

@@ -99,7 +99,7 @@ def measure_joint_law(
     for row in all_rows.in_sample:
         form = row["form"]
         law = halves.test if form == "raw" else halves.test_canonical
-        row = row | EMPTY | shared | {"mean_kl_test": float(law.kl.sum())}
+        row = row | EMPTY | shared | {"mean_kl_test": law.joint_kl}
         for name, kind in (("certified_gaussian", NORMAL), ("certified_gmm", "mixture")):
             of_kind = [gain for k, gain in gains[form].items() if k.startswith(kind)]
             if of_kind:

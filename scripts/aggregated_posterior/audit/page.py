@@ -149,6 +149,8 @@ def commands(
         return []
     ends = ("sampler.safetensors", "z.npy", "shift_scale.safetensors")
     stem = Path(source).stem + (f"_level_{level}" if level else "")
+    # A name that begins with - would be taken for an option.
+    stem = f"./{stem}" if stem.startswith("-") else stem
     made, codes, moved = (shlex.quote(f"{stem}_{end}") for end in ends)
     own, found = shlex.join([source, *reading]), []
     if sampler is not None and sampler.kind != "prior":

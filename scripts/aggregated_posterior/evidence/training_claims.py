@@ -84,13 +84,22 @@ def claim_first_moment(evidence: Evidence) -> Verdict:
 
 
 def claim_second_moment(evidence: Evidence) -> Verdict:
-    """C2: |E μ_j² + E s_j − 1| is small. Its data error is at most √(Var z² / n) = V √((kurtosis − 1) / n)."""
+    """C2: |E μ_j² + E s_j − 1| is small. Its data error is at most √(Var z² / n).
+
+    Var z² = V² (kurtosis − 1) + 4 m V^(3/2) skewness + 4 m² V, with m = E z.
+    """
+
+    def deviation(rows: pd.DataFrame) -> pd.Series:
+        mean, variance = rows["mean"], rows["variance"]
+        of_mean = 4 * mean * variance**1.5 * rows["skewness"] + 4 * mean**2 * variance
+        return np.sqrt(variance**2 * (rows["kurtosis"] - 1) + of_mean)
+
     return agrees(
         evidence,
         "C2",
         "|E μ² + E s − 1|",
         lambda rows: (rows["second_moment"] - 1).abs(),
-        lambda rows: rows["variance"] * np.sqrt(rows["kurtosis"] - 1),
+        deviation,
     )
 
 

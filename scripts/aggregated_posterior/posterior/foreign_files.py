@@ -80,6 +80,10 @@ class Reading:
     layout: Layout | None = None
     deterministic: bool = False
 
+    def __post_init__(self) -> None:
+        if self.layout not in (None, "channel", "flat"):
+            raise DataError(f"layout is {self.layout!r}: expected 'channel' or 'flat'")
+
     def asked(self) -> dict[str, str]:
         """Every name that may be meant → what it is asked for as; one of labels with commas, whole and in its parts."""
         asked = {}

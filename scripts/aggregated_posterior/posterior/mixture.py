@@ -189,6 +189,10 @@ class AggregatedPosterior:
             total += np.einsum("ij,ij->j", mean, mean) + excess_over_log(variance).sum(axis=0)
         return 0.5 * total / self.n
 
+    def joint_kl(self) -> float:
+        """Mean KL(q(z|x_n) ‖ N(0, I)) over the data, nats: the KL term of the loss."""
+        return float(self.kl().sum())
+
     # ----------------------------------------------------------------------------------------------- density
 
     def log_density(self, z: np.ndarray, block_size: int = 2**17) -> np.ndarray:

@@ -760,3 +760,31 @@ def test_no_number_is_cut_in_a_narrow_terminal(tmp_path, capsys, monkeypatch, wi
         assert f"{row['mean']:.3f}" in out or f"{row['mean']:.3g}" in out
     # The verdict comes before everything but the name of the file.
     assert out.index("is doubtful") < out.index("What this means") < out.index("What to do") < out.index("mean KL  ")
+
+
+def test_one_kl_term_of_correlated_posteriors(tmp_path, capsys):
+    """Mean KL(N(μ, S) ‖ N(0, I)) is more than the sum over dimensions, and the same number everywhere."""
+    mean, _ = normal(400, 3, 0.5)
+    matrix = 0.7 * np.ones((3, 3)) + 0.31 * np.eye(3)
+    truth = 0.5 * (np.square(mean).sum(1).mean() + np.trace(matrix) - 3 - np.linalg.slogdet(matrix)[1])
+    result = audit(mean, covariance=np.tile(matrix, (400, 1, 1)), **FAST)
+    assert result.summary["mean_kl"] == pytest.approx(truth, rel=1e-9)
+    assert result.divergence.set_index("form").loc["raw", "mean_kl"] == pytest.approx(truth, rel=1e-9)
+    np.savez(tmp_path / "own.npz", mean=mean, covariance=np.tile(matrix, (400, 1, 1)))
+    assert main(["canonical", str(tmp_path / "own.npz"), "-o", str(tmp_path / "c.safetensors")]) == 0
+    assert f"of {truth:.4g} nats" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("layout", ["Flat", "channels", ""])
+def test_a_layout_that_is_none_is_refused(layout):
+    with pytest.raises(DataError, match="expected 'channel' or 'flat'"):
+        audit(np.zeros((20, 2, 2, 2)), np.ones((20, 2, 2, 2)), layout=layout)
+
+
+def test_the_pages_commands_for_a_name_that_begins_with_a_dash(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    mean, variance = normal(300, 2, 0.5)
+    np.savez("-x.npz", mean=3 * mean, variance=variance)
+    assert main(["audit", "./-x.npz", "--html", "x.html"]) == 0
+    page = (tmp_path / "x.html").read_text()
+    assert "-o ./-x_shift_scale.safetensors" in page and "-o -x" not in page
