@@ -11,13 +11,13 @@ leave every reconstruction as it is, for any likelihood, while KL(q(z | x) ‖ N
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from ..storage import DataError
-from .folding import fold_into, latent_dim_of
+from .folding import Layer, as_numbers, fold_into, input_axis, latent_dim_of
 
 ADAM = ("keep", "rescale", "reset")
 # A variance under Q(z) that is not above this has vanished: there is no scale to bring to 1.
@@ -25,7 +25,10 @@ SMALLEST_VARIANCE = 1e-6
 
 
 class Optimiser(Protocol):
-    """`torch.optim.Adam`, or `optimiser.Adam`: for every parameter `step`, `exp_avg` and `exp_avg_sq`."""
+    """`torch.optim.Adam`, or `optimiser.Adam`: for every parameter `step`, `exp_avg` and `exp_avg_sq`.
+
+    Before the first step, and in other optimisers, these may be absent.
+    """
 
     state: dict[Tensor, dict[str, Tensor]]
 
@@ -34,9 +37,9 @@ class Optimiser(Protocol):
 def regauge(
     head_mean: nn.Linear | nn.Conv2d,
     head_log_variance: nn.Linear | nn.Conv2d,
-    first_decoder_layer: nn.Linear | nn.Conv2d,
-    mean: Tensor,
-    variance: Tensor,
+    first_decoder_layer: Layer,
+    mean: Any,
+    variance: Any,
     optimiser: Optimiser | None = None,
     adam: str = "keep",
 ) -> None:
@@ -48,18 +51,20 @@ def regauge(
         head_mean: The layer that gives μ.
         head_log_variance: The layer that gives ln s; `head_mean` again if one layer gives both, means first.
         first_decoder_layer: The layer that takes z, and the only one.
-        mean: E z = E μ under Q(z), (d,).
+        mean: E z = E μ under Q(z), (d,): a tensor or an array.
         variance: V = Var(μ) + E s under Q(z), (d,). A dimension whose variance is not above 10⁻⁶ is left as it is.
         optimiser: The Adam that trains the model, if training goes on.
         adam: What becomes of its running means for the changed weights. `keep` leaves them; `rescale` multiplies them
             by what the gradient is multiplied by (√V for the head of the mean, 1/√V for the decoder), or its square;
-            `reset` starts them anew.
+            `reset` starts them anew. Where there are none, as before the first step, there is nothing to do.
 
     Raises:
         DataError: Layers that are not affine with bias, or a decoder that pads z with zeros, which no shift leaves as
-            they are; mean or variance that are not finite or not d numbers; an unknown word for `adam`.
+            they are; mean or variance that are not finite or not d numbers; an unknown word for `adam`; what
+            `fold_into` refuses. Nothing has been changed then.
     """
     d = latent_dim_of(head_mean, head_log_variance)
+    mean, variance = as_numbers("mean", mean), as_numbers("variance", variance)
     for name, value in (("mean", mean), ("variance", variance)):
         if value.shape != (d,) or not value.isfinite().all():
             raise DataError(f"re-gauging: {name} must be {d} finite numbers, one for each latent dimension")
@@ -76,20 +81,25 @@ def regauge(
         # One layer for both heads: its second half, the log-variances, has moved by a constant.
         of_head = torch.cat([deviation, torch.ones(len(head_mean.bias) - len(deviation)).to(deviation)])
         # What multiplies a weight divides its gradient.
-        factors = {head_mean.weight: (0, of_head), head_mean.bias: (0, of_head), decoder: (1, 1 / deviation)}
+        factors = {head_mean.weight: (0, of_head), head_mean.bias: (0, of_head)}
+        factors[decoder] = (input_axis(first_decoder_layer), 1 / deviation)
         for parameter, (axis, factor) in factors.items():
-            state = optimiser.state[parameter]
-            state["exp_avg"] *= _along(axis, factor, parameter)
-            state["exp_avg_sq"] *= _along(axis, factor.square(), parameter)
+            # Not [parameter]: torch's optimisers would make an entry.
+            state = optimiser.state.get(parameter, {})
+            # The largest mean square is that of amsgrad.
+            for key, by in (("exp_avg", factor), ("exp_avg_sq", factor.square()), ("max_exp_avg_sq", factor.square())):
+                if key in state:
+                    state[key] *= _along(axis, by, parameter)
     else:
         changed = [*head_mean.parameters(), head_log_variance.bias, *first_decoder_layer.parameters()]
         for parameter in changed:
-            for value in optimiser.state[parameter].values():
-                value.zero_()
+            for value in optimiser.state.get(parameter, {}).values():
+                if isinstance(value, Tensor):
+                    value.zero_()
 
 
 def _along(axis: int, factor: Tensor, parameter: Tensor) -> Tensor:
-    """`factor` (d,) in the parameter's type, shaped to multiply along one of its axes."""
+    """`factor` (d,) in the parameter's type and on its device, shaped to multiply along one of its axes."""
     shape = [1] * parameter.dim()
     shape[axis] = len(factor)
-    return factor.to(parameter.dtype).reshape(shape)
+    return factor.to(parameter).reshape(shape)

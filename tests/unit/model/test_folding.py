@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import copy
+import warnings
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils import parametrizations, prune
 
 from aggregated_posterior.model.folding import fold_into
 from aggregated_posterior.posterior.gauge import canonical_form
@@ -139,19 +143,161 @@ def test_bad_heads_and_numbers_are_refused():
         fold_into(nn.Linear(5, D), nn.Linear(5, D), layer, SHIFT, -SCALE)
 
 
-def test_a_layer_used_at_two_places_is_changed_once_and_shared_weights_are_refused():
+def test_a_layer_used_at_two_places_is_changed_once():
     heads, layer = (nn.Linear(5, D), nn.Linear(5, D)), nn.Linear(D, 7)
     before = layer.weight.detach().clone()
     fold_into(*heads, [layer, layer], 0, 2.0)
     torch.testing.assert_close(layer.weight, before / 2)
-    other = nn.Linear(D, 7)
-    other.weight = layer.weight
-    with pytest.raises(DataError, match="share their weights"):
-        fold_into(*heads, [layer, other], 0, 2.0)
-    torch.testing.assert_close(layer.weight, before / 2)
+
+
+class Model(nn.Module):
+    """Heads h and g of means and log-variances, and two layers that take z, all of one shape."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.h, self.g, self.first, self.second = (nn.Linear(D, D) for _ in range(4))
+
+    def parts(self) -> tuple:
+        return self.h, self.g, [self.first, self.second]
+
+    def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
+        mean, log_variance = self.h(x), self.g(x)
+        return [layer(mean + (0.5 * log_variance).exp()) for layer in (self.first, self.second)]
+
+
+def old_norm(kind, layer):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        kind(layer)
+
+
+def share(model, to, part, of, view=lambda values: values):
+    setattr(getattr(model, to), part, nn.Parameter(view(getattr(getattr(model, of), part).data)))
+
+
+REFUSED = {
+    "weight_norm of an input": (lambda m: parametrizations.weight_norm(m.first), "weight of decoder input 1 is comp"),
+    "weight_norm of a head": (lambda m: parametrizations.weight_norm(m.h), "weight of head_mean is computed"),
+    "spectral_norm of an input": (lambda m: parametrizations.spectral_norm(m.second), "decoder input 2 is computed"),
+    "spectral_norm of a head": (lambda m: parametrizations.spectral_norm(m.g), "head_log_variance is computed"),
+    "old weight_norm": (lambda m: old_norm(nn.utils.weight_norm, m.first), "decoder input 1 is computed"),
+    "old weight_norm of a head": (lambda m: old_norm(nn.utils.weight_norm, m.g), "head_log_variance is computed"),
+    "old spectral_norm": (lambda m: old_norm(nn.utils.spectral_norm, m.first), "decoder input 1 is computed"),
+    "old spectral_norm of a head": (lambda m: old_norm(nn.utils.spectral_norm, m.h), "head_mean is computed"),
+    "pruned": (lambda m: prune.l1_unstructured(m.first, "weight", 0.5), "weight of decoder input 1 is computed"),
+    "pruned bias": (lambda m: prune.l1_unstructured(m.h, "bias", 0.5), "bias of head_mean is computed"),
+    "input tied to a head": (
+        lambda m: setattr(m.first, "weight", m.h.weight),
+        "weight of head_mean and the weight of decoder input 1 share memory",
+    ),
+    "transposed": (lambda m: share(m, "first", "weight", "h", torch.t), "head_mean and .* input 1 share memory"),
+    "heads share weights": (lambda m: setattr(m.g, "weight", m.h.weight), "head_mean and .*log_variance share memory"),
+    "heads share a bias": (lambda m: setattr(m.g, "bias", m.h.bias), "bias of head_mean and the bias of head_log"),
+    "inputs share weights": (lambda m: setattr(m.second, "weight", m.first.weight), "input 1 and .* input 2 share"),
+    "inputs share a bias": (lambda m: setattr(m.second, "bias", m.first.bias), "bias of decoder input 1 and the bias"),
+    "inputs share storage": (lambda m: share(m, "second", "weight", "first"), "input 1 and .* input 2 share memory"),
+    "a part of a bias": (
+        lambda m: share(m, "g", "bias", "h", lambda b: b[-1:].expand(D)),
+        "repeats numbers of its own",
+    ),
+    "a head that takes z, too": (lambda m: setattr(m, "first", m.g), "log_variance and .* input 1 share memory"),
+    "whole numbers": (
+        lambda m: setattr(m.first, "weight", nn.Parameter(torch.ones(D, D, dtype=torch.int8), requires_grad=False)),
+        "weight of decoder input 1 is of type torch.int8",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", REFUSED)
+def test_computed_and_shared_weights_are_refused_and_nothing_is_changed(kind):
+    torch.manual_seed(0)
+    model, (change, words) = Model(), REFUSED[kind]
+    change(model)
+    before = copy.deepcopy(model.state_dict())
+    with pytest.raises(DataError, match=words) as error:
+        fold_into(*model.parts(), SHIFT, SCALE)
+    assert "\n" not in str(error.value)
+    after = model.state_dict()
+    assert before.keys() == after.keys()
+    for name, values in before.items():
+        assert torch.equal(values, after[name]), name
+
+
+def test_what_the_refusals_advise_makes_models_that_keep_their_reconstructions():
+    torch.manual_seed(0)
+    model, x = Model().double(), torch.randn(9, D).double()
+    parametrizations.weight_norm(model.h)
+    prune.l1_unstructured(model.first, "weight", 0.5)
+    old_norm(nn.utils.spectral_norm, model.second)
+    model.g.bias = model.h.bias
+    model.eval()  # where spectral_norm changes nothing of its own
+    before = model(x)
+    nn.utils.parametrize.remove_parametrizations(model.h, "weight")
+    prune.remove(model.first, "weight")
+    nn.utils.remove_spectral_norm(model.second)
+    model.g.bias = nn.Parameter(model.g.bias.detach().clone())
+    fold_into(*model.parts(), SHIFT, SCALE)
+    for found, expected in zip(model(x), before, strict=True):
+        torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
+
+
+def test_weights_side_by_side_in_one_vector_are_folded():
+    torch.manual_seed(0)
+    model, x = Model().double(), torch.randn(9, D).double()
+    before = model(x)
+    flat, start = nn.utils.parameters_to_vector(model.parameters()).detach(), 0
+    for parameter in model.parameters():
+        parameter.data = flat[start : start + parameter.numel()].view_as(parameter)
+        start += parameter.numel()
+    assert len({parameter.untyped_storage().data_ptr() for parameter in model.parameters()}) == 1
+    fold_into(*model.parts(), SHIFT, SCALE)
+    for found, expected in zip(model(x), before, strict=True):
+        torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("shift", "scale", "words"),
+    [
+        (0, 1e6, "weight of head_mean would not be finite in torch.float16"),
+        (0, 1e-6, "weight of decoder input 1 would not be finite in torch.float16"),
+        (1e5, 1, "bias of head_mean would not be finite in torch.float16"),
+    ],
+)
+def test_what_half_precision_cannot_hold_is_refused_and_nothing_is_changed(shift, scale, words):
+    torch.manual_seed(0)
+    model = Model().half()
+    before = copy.deepcopy(model.state_dict())
+    with pytest.raises(DataError, match=words):
+        fold_into(*model.parts(), shift, scale)
+    for name, values in model.state_dict().items():
+        assert torch.equal(values, before[name])
+    fold_into(*model.parts(), 0, 2)
+    assert torch.equal(model.h.weight, before["h.weight"] * 2)
+    assert torch.equal(model.first.weight, before["first.weight"] / 2)
+
+
+def test_without_a_decoder_input_nothing_would_undo_it():
+    head_mean, head_log_variance = nn.Linear(5, D), nn.Linear(5, D)
+    before = head_mean.weight.detach().clone()
+    with pytest.raises(DataError, match="no decoder input is given"):
+        fold_into(head_mean, head_log_variance, [], SHIFT, SCALE)
+    assert torch.equal(head_mean.weight, before)
 
 
 @pytest.mark.parametrize(("shift", "scale"), [(np.zeros(4), 1.0), (0, np.ones((2, D)))])
 def test_a_shift_or_a_scale_of_another_size_is_refused_in_one_line(shift, scale):
     with pytest.raises(DataError, match=r"^(shift|scale) has shape \(.*\): expected one number or 3"):
         fold_into(nn.Linear(5, D), nn.Linear(5, D), nn.Linear(D, 7), shift, scale)
+
+
+def test_arrays_that_may_not_be_written_or_run_backwards_are_numbers_and_words_are_not():
+    layers = [nn.Linear(5, D), nn.Linear(5, D), nn.Linear(D, 7)]
+    before = copy.deepcopy(layers)
+    shift, scale = np.zeros(D), SCALE.numpy()[::-1]
+    shift.setflags(write=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        fold_into(*layers, shift, scale)
+    torch.testing.assert_close(layers[2].weight, before[2].weight / SCALE.flip(0))
+    with pytest.raises(DataError, match="scale is no array of numbers"):
+        fold_into(*layers, shift, "wide")

@@ -2,6 +2,7 @@
 
 import copy
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -152,3 +153,133 @@ def test_the_optimisers_state(model, images, kind, adam):
             gradient = model.get_parameter(name).grad
             torch.testing.assert_close(after[name]["exp_avg"], 0.1 * gradient, rtol=1e-6, atol=1e-9)
             torch.testing.assert_close(after[name]["exp_avg_sq"], 0.001 * gradient.square(), rtol=1e-6, atol=1e-12)
+
+
+V = torch.tensor([4.0, 0.25, 9.0])
+
+
+def changed_layers(decoder):
+    torch.manual_seed(0)
+    return nn.Conv2d(2, 3, 1), nn.Conv2d(2, 3, 1), decoder
+
+
+def step(optimiser, made):
+    """One step on a loss that every layer has a part in."""
+    head_mean, head_log_variance, decoder = made
+    x = torch.ones(1, 2, 4, 4)
+    code = head_mean(x) + head_log_variance(x)
+    decoder(code).square().sum().backward()
+    optimiser.step()
+
+
+def states(optimiser, made):
+    """What the optimiser holds of every parameter of the layers; looking adds nothing."""
+    parameters = {id(p): p for layer in made for p in layer.parameters()}
+    return {key: dict(optimiser.state.get(p, {})) for key, p in parameters.items()}
+
+
+@pytest.mark.parametrize(
+    ("decoder", "shape"),
+    [
+        (lambda: nn.Conv2d(3, 3, 1), (1, 3, 1, 1)),
+        (lambda: nn.ConvTranspose2d(3, 3, 2, stride=2), (3, 1, 1, 1)),
+        (lambda: nn.ConvTranspose2d(3, 5, 1), (3, 1, 1, 1)),
+    ],
+)
+@pytest.mark.parametrize("amsgrad", [False, True])
+def test_running_means_are_rescaled_along_the_axis_of_z(decoder, shape, amsgrad):
+    made = changed_layers(decoder())
+    optimiser = torch.optim.Adam([p for layer in made for p in layer.parameters()], amsgrad=amsgrad)
+    step(optimiser, made)
+    before = copy.deepcopy(states(optimiser, made))
+    regauge(*made, torch.zeros(3), V, optimiser, "rescale")
+    after, deviation = states(optimiser, made), V.sqrt()
+    factors = {
+        made[0].weight: deviation.view(3, 1, 1, 1),
+        made[0].bias: deviation,
+        made[2].weight: 1 / deviation.view(shape),
+    }
+    for parameter in (p for layer in made for p in layer.parameters()):
+        old, new, factor = before[id(parameter)], after[id(parameter)], factors.get(parameter, torch.ones(()))
+        assert ("max_exp_avg_sq" in new) == amsgrad
+        for key, by in (("exp_avg", factor), ("exp_avg_sq", factor**2), ("max_exp_avg_sq", factor**2)):
+            if key in old:
+                torch.testing.assert_close(new[key], old[key] * by, rtol=1e-6, atol=0)
+        assert new["step"] == old["step"] == 1
+
+
+OPTIMISERS = {
+    "no step yet": (torch.optim.Adam, {}, False),
+    "plain SGD": (torch.optim.SGD, {}, True),
+    "SGD with momentum": (torch.optim.SGD, {"momentum": 0.9}, True),
+}
+
+
+@pytest.mark.parametrize("kind", OPTIMISERS)
+@pytest.mark.parametrize("adam", ["rescale", "reset"])
+def test_an_optimiser_without_running_means_has_nothing_to_rescale(kind, adam):
+    make, settings, stepped = OPTIMISERS[kind]
+    made = changed_layers(nn.Conv2d(3, 4, 1))
+    optimiser = make([p for layer in made for p in layer.parameters()], lr=1e-3, **settings)
+    if stepped:
+        step(optimiser, made)
+    held, old, expected = len(optimiser.state), copy.deepcopy(states(optimiser, made)), copy.deepcopy(made)
+    regauge(*expected, torch.ones(3), V)
+    regauge(*made, torch.ones(3), V, optimiser, adam)
+    for layer, other in zip(made, expected, strict=True):
+        assert torch.equal(layer.weight, other.weight)
+        assert torch.equal(layer.bias, other.bias)
+    assert len(optimiser.state) == held
+    if adam == "rescale":
+        for key, values in states(optimiser, made).items():
+            assert values.keys() == old[key].keys()
+            for name, value in values.items():
+                assert value is old[key][name] is None or torch.equal(value, old[key][name])
+    step(optimiser, made)
+
+
+def test_a_parameter_that_is_not_trained_has_no_running_means():
+    made = changed_layers(nn.Conv2d(3, 4, 1))
+    optimiser = Adam(made[2].parameters())
+    optimiser.state[made[2].weight]["exp_avg"].fill_(1)
+    regauge(*made, torch.ones(3), V, optimiser, "rescale")
+    expected = (1 / V.sqrt()).view(1, 3, 1, 1).expand(4, 3, 1, 1)
+    torch.testing.assert_close(optimiser.state[made[2].weight]["exp_avg"], expected)
+
+
+@pytest.mark.parametrize("adam", ["keep", "rescale", "reset"])
+def test_arrays_are_taken_as_tensors_are(adam):
+    mean = np.array([1.0, -2.0, 0.5])
+    found = changed_layers(nn.Conv2d(3, 4, 1))
+    expected = copy.deepcopy(found)
+    for made, moments_given in (
+        (found, (mean, V.double().numpy())),
+        (expected, (torch.from_numpy(mean), V.double())),
+    ):
+        optimiser = torch.optim.Adam([p for layer in made for p in layer.parameters()])
+        step(optimiser, made)
+        regauge(*made, *moments_given, optimiser, adam)
+    for layer, other in zip(found, expected, strict=True):
+        assert torch.equal(layer.weight, other.weight)
+        assert torch.equal(layer.bias, other.bias)
+    with pytest.raises(DataError, match="mean must be 3 finite numbers"):
+        regauge(*found, mean[:2], V.numpy())
+    with pytest.raises(DataError, match="variance is no array of numbers"):
+        regauge(*found, mean, "large")
+
+
+@pytest.mark.parametrize("adam", ["keep", "rescale", "reset"])
+def test_what_folding_refuses_leaves_layers_and_optimiser_as_they_were(adam):
+    made = changed_layers(nn.Conv2d(3, 3, 1))
+    made[1].bias = made[0].bias
+    optimiser = torch.optim.Adam({id(p): p for layer in made for p in layer.parameters()}.values())
+    step(optimiser, made)
+    before, old = copy.deepcopy(made), copy.deepcopy(states(optimiser, made))
+    with pytest.raises(DataError, match="bias of head_mean and the bias of head_log_variance share memory"):
+        regauge(*made, torch.ones(3), V, optimiser, adam)
+    for layer, other in zip(made, before, strict=True):
+        assert torch.equal(layer.weight, other.weight)
+        assert torch.equal(layer.bias, other.bias)
+    for key, values in states(optimiser, made).items():
+        for name, value in values.items():
+            assert torch.equal(value, old[key][name])
