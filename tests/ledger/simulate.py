@@ -116,7 +116,9 @@ class Experiment:
                 for column, values in own.items():
                     parts.setdefault(column, []).append(values)
         rows = pd.DataFrame({column: np.concatenate(values) for column, values in parts.items()})
-        rows = rows.assign(form="raw", active=True, gauge_slack=0.0, variance_of_means=0.9, kurtosis_se=error)
+        rows = rows.assign(
+            form="raw", active=True, gauge_slack=0.0, skewness=0.0, variance_of_means=0.9, kurtosis_se=error
+        )
         rows["variance"] = rows["second_moment"] - rows["mean"] ** 2
         rows["kurtosis_low"], rows["kurtosis_high"] = rows["kurtosis"] - 1.96 * error, rows["kurtosis"] + 1.96 * error
         keys = self.keys().iloc[rows.pop("run")].reset_index(drop=True)

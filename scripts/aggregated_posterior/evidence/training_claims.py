@@ -83,23 +83,21 @@ def claim_first_moment(evidence: Evidence) -> Verdict:
     )
 
 
+def deviation_of_square(rows: pd.DataFrame) -> pd.Series:
+    """√Var z² under Q(z), per dimension: Var z² = V² (kurtosis − 1) + 4 m V^(3/2) skewness + 4 m² V, with m = E z."""
+    mean, variance = rows["mean"], rows["variance"]
+    of_mean = 4 * mean * variance**1.5 * rows["skewness"] + 4 * mean**2 * variance
+    return np.sqrt(variance**2 * (rows["kurtosis"] - 1) + of_mean)
+
+
 def claim_second_moment(evidence: Evidence) -> Verdict:
-    """C2: |E μ_j² + E s_j − 1| is small. Its data error is at most √(Var z² / n).
-
-    Var z² = V² (kurtosis − 1) + 4 m V^(3/2) skewness + 4 m² V, with m = E z.
-    """
-
-    def deviation(rows: pd.DataFrame) -> pd.Series:
-        mean, variance = rows["mean"], rows["variance"]
-        of_mean = 4 * mean * variance**1.5 * rows["skewness"] + 4 * mean**2 * variance
-        return np.sqrt(variance**2 * (rows["kurtosis"] - 1) + of_mean)
-
+    """C2: |E μ_j² + E s_j − 1| is small. Its data error is at most √(Var z² / n)."""
     return agrees(
         evidence,
         "C2",
         "|E μ² + E s − 1|",
         lambda rows: (rows["second_moment"] - 1).abs(),
-        deviation,
+        deviation_of_square,
     )
 
 

@@ -48,6 +48,7 @@ def moments(
                             "variance": other - first**2 if form == "raw" else 1.0,
                             "second_moment": other if form == "raw" else 1.0,
                             "variance_of_means": 0.9,
+                            "skewness": 0.0,
                             "kurtosis": value,
                             "kurtosis_se": error,
                             "kurtosis_low": value - 1.96 * error,

@@ -8,6 +8,7 @@ from scipy import stats
 from aggregated_posterior.evidence.claims import LEDGER as CLAIMS
 from aggregated_posterior.evidence.claims import evaluate
 from aggregated_posterior.evidence.tables import KEYS
+from aggregated_posterior.evidence.training_claims import deviation_of_square
 from aggregated_posterior.evidence.verdicts import VERDICTS
 
 from .made_tables import (
@@ -352,3 +353,9 @@ def test_with_empty_tables_nothing_is_claimed():
     for claim in ("C6", "C6k", "C6s", "M1", "C8"):
         assert verdicts[claim].verdict == "not tested"
     assert "the clause on the loss is not tested" in verdicts["C1"].note
+
+
+def test_the_deviation_of_a_square():
+    """Of an exponential law, whose moments E zⁿ are n!, and of a normal one that is moved."""
+    rows = pd.DataFrame({"mean": [1.0, 2.0], "variance": [1.0, 9.0], "skewness": [2.0, 0.0], "kurtosis": [9.0, 3.0]})
+    np.testing.assert_allclose(deviation_of_square(rows) ** 2, [24 - 4, 2 * 81 + 4 * 4 * 9])
