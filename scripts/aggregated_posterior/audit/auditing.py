@@ -86,7 +86,8 @@ class Audit:
         labels are given, with the column's name behind it where there are several.
     mismatch: scale, marginal shape, dependence and their sum, nats, each with `low` and `high`; `nats` is NaN where
         these are more than 1 nat apart. Scale and marginal shape are those of the rows at hand; the sum's `low` is
-        certified on held-out rows, for the population that the rows come from, and may lie below that of the parts.
+        certified on held-out rows, for the population that the rows come from, and may lie below that of the parts
+        (but where the rows are taken for the whole law, see `discrete` in `summary`).
     candidates: what could be sampled instead of N(0, I), and what each gains on held-out rows, nats.
     divergence: the estimators behind it, one row per form (raw, canonical); see `statistics.divergence`.
     summary: numbers for the whole model. findings, advice, warnings: sentences.
@@ -346,7 +347,7 @@ def audit_posteriors(
     else:
         law = measure_scale(split)
     moments = whole.train.moments
-    mismatch = _mismatch(dimensions[dimensions["split"] == "train"], law, plan)
+    mismatch = _mismatch(dimensions[dimensions["split"] == "train"], law, plan, split.discrete)
     named = dict(zip(("scale", "shape", "dependence", "total"), mismatch["nats"], strict=True))
     summary = {
         "n": train.n,
@@ -519,8 +520,11 @@ def _dimensions(
     return pd.DataFrame(columns)
 
 
-def _mismatch(train: pd.DataFrame, law: JointLaw, plan: Plan) -> pd.DataFrame:
-    """KL(Q‖p) in three parts, with an interval where a finite number of rows leaves one; no upper end where none is."""
+def _mismatch(train: pd.DataFrame, law: JointLaw, plan: Plan, discrete: bool) -> pd.DataFrame:
+    """KL(Q‖p) in three parts, with an interval where a finite number of rows leaves one; no upper end where none is.
+
+    discrete: The rows are the whole law, and no sample.
+    """
     scale, shape = float(train["gauge_slack"].sum()), float(train["marginal_kl"].sum())
     if np.isnan(shape):  # codes: the law of the rows has no density, that of the population may
         shape_low, shape = 0.0, np.inf
@@ -543,7 +547,7 @@ def _mismatch(train: pd.DataFrame, law: JointLaw, plan: Plan) -> pd.DataFrame:
     else:
         between, high = (0.0, np.inf), np.inf
     total = scale + low
-    if not alone and law.groups_held_out:
+    if not alone and law.groups_held_out and not discrete:
         # The rows' own scale is above the population's; what is certified of the whole holds for the population.
         total = min(total, law.certified_raw)
     lows, highs = [scale, shape_low, between[0], total], [scale, shape, between[1], scale + high]
