@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..posterior.mixture import AggregatedPosterior
-from ..posterior.other_laws import Codes, FullCovariance
+from ..posterior.other_laws import Codes, FullCovariance, StreamedPosterior
 from ..posterior.splits import Posteriors
 from ..statistics.joint_shape import PAIR_NUMBERS, PAIR_ROWS, SKEWNESS_WORK
 from ..text import duration
@@ -20,11 +20,12 @@ DENSITY_WORK = 16_000_000_000
 FEWEST_POINTS = 200
 # Dimensions up to which there is a joint law at all: its covariance has d² numbers.
 JOINT_DIMENSIONS = 4096
-# Seconds on one core of 2024, from the measurements in docs/audit.md. In all, for libraries to load. Per number:
-# moments, outliers and repeats; preparing marginals. Per dimension: distances of a marginal, and for narrow posteriors
-# per panel, and per panel and octave of widths (within a factor of about 2). Then per number and point of ln Q, per
-# number that mixtures are fitted to, per pair of rows and dimension, per multiplication.
-SECONDS_START = 0.25
+# Seconds on one core of 2024, from the measurements in docs/audit.md. In all, for libraries to load; per row: copies in
+# another precision. Per number: moments, outliers and repeats; preparing marginals. Per dimension: distances of a
+# marginal, and for narrow posteriors per panel, and per panel and octave of widths (within a factor of about 2). Then
+# per number and point of ln Q, per number that mixtures are fitted to, per pair of rows and dimension, per
+# multiplication.
+SECONDS_START, SECONDS_COPIES = 0.25, 6e-6
 SECONDS_MOMENTS, SECONDS_MARGINALS, SECONDS_DIMENSION, SECONDS_PANEL, SECONDS_OCTAVE = 3e-8, 2e-7, 3e-3, 3e-5, 4e-6
 SECONDS_DENSITY, SECONDS_FITS, SECONDS_PAIRS, SECONDS_PRODUCTS = 3e-10, 1.3e-6, 1e-8, 3.5e-11
 # Rows at which the widths of the posteriors are looked at beforehand, and panels that each row can need.
@@ -95,6 +96,7 @@ def plan_audit(posteriors: Posteriors, points: int = 1000, fit_points: int = 10_
     if joint and not skewness:
         left_out.append(f"Mardia's skewness: {d:,}³ third moments")
     seconds = SECONDS_START + SECONDS_MOMENTS * n * d * 3
+    seconds += SECONDS_COPIES * (joint_rows if isinstance(q, StreamedPosterior) else n)
     prepared = marginal_rows + (joint_rows if bracket else 0)
     seconds += SECONDS_MARGINALS * prepared * d
     seconds += SECONDS_DIMENSION * d + _panel_seconds(q, marginal_rows)
