@@ -31,7 +31,7 @@ from ..posterior.foreign_files import ALIASES, Layout, Reading, meaning, posteri
 from ..posterior.gauge import Canonical
 from ..posterior.labels import as_labels, is_missing, label_columns, without_mask
 from ..posterior.mixture import AggregatedPosterior, Moments
-from ..posterior.other_laws import Codes, FullCovariance, StreamedPosterior
+from ..posterior.other_laws import Codes, StreamedPosterior
 from ..posterior.outliers import Outlier, without_outliers
 from ..posterior.resolution import refuse_dependent, refuse_unresolved
 from ..posterior.splits import ACTIVE_THRESHOLD, ACTIVE_VARIANCE_OF_MEANS, Posteriors, refuse_settings, some_rows
@@ -316,7 +316,7 @@ def audit_posteriors(
     canonical, active = whole.canonical, whole.active
     if isinstance(train, Codes):
         active = whole.train.moments.variance_of_means > ACTIVE_VARIANCE_OF_MEANS
-    elif isinstance(train, FullCovariance) and train.joint_kl() - whole.train.kl.sum() > active_threshold:
+    elif whole.train.joint_kl - whole.train.kl.sum() > active_threshold:
         active = np.ones_like(active)  # what single dimensions do not show lies in their correlation
 
     def portrait_of(part: Posteriors) -> Portrait:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from ..storage import DataError
 from ..text import for_terminal
 from .audit_command import add_reading, read_one
-from .outputs import input_files, output_path
+from .outputs import input_files, no_option, output_path
 
 if TYPE_CHECKING:
     from ..generation.chosen_sampler import FittedSampler
@@ -60,8 +60,7 @@ def run(options: argparse.Namespace) -> None:
     sampler.save(output)
     print(describe(sampler))
     print(f"\nWrote {for_terminal(output)}. Draw codes for your decoder with\n")
-    # A name that begins with - would be taken for an option.
-    name = f"./{output}" if str(output).startswith("-") else str(output)
+    name = no_option(str(output))
     print(f"  aggregated-posterior sample {shlex.quote(for_terminal(name))} -n 1000 -o z.npy")
 
 

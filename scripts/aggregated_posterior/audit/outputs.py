@@ -79,3 +79,8 @@ def refuse_unwritable(option: str, path: Path) -> None:
         raise DataError(
             f"{option}: {path} cannot be written ({reason(error)}); name a file in another folder"
         ) from None
+
+
+def no_option(name: str) -> str:
+    """A file's name as a word of a command line: one that begins with - would be taken for an option."""
+    return f"./{name}" if name.startswith("-") else name

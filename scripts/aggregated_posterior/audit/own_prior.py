@@ -145,7 +145,7 @@ def compare_with_own(prior: OwnPrior, found: Comparison, level: float, seed: int
     else:
         density, draws = law, law.sample(len(found.z), stream(seed, "audit", "own prior's draws"))
     log_own = density.score_samples(found.z)
-    result: dict[str, Any] = {"description": prior.description, "certified": None, "gain": None, "gain_se": None}
+    result = prior.compared_with_nothing()
     if law is not None:
         gains = {kind: grouped_mean(values - log_own, found.groups) for kind, values in found.log_densities.items()}
         result["certified"] = max(0.0, *(gain.low(level) for gain in gains.values()))

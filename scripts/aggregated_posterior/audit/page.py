@@ -23,6 +23,7 @@ from ..statistics.pairs import most_dependent_pair
 from ..text import visible
 from .auditing import Audit
 from .findings import NEGLIGIBLE
+from .outputs import no_option
 from .pictures import picture_of_activity, picture_of_marginals, picture_of_pair, picture_of_remedies
 from .report import headline, label_headings
 
@@ -149,9 +150,7 @@ def commands(
         return []
     ends = ("sampler.safetensors", "z.npy", "shift_scale.safetensors")
     stem = Path(source).stem + (f"_level_{level}" if level else "")
-    # A name that begins with - would be taken for an option.
-    stem = f"./{stem}" if stem.startswith("-") else stem
-    made, codes, moved = (shlex.quote(f"{stem}_{end}") for end in ends)
+    made, codes, moved = (shlex.quote(no_option(f"{stem}_{end}")) for end in ends)
     own, found = shlex.join([source, *reading]), []
     if sampler is not None and sampler.kind != "prior":
         found.append(

@@ -414,7 +414,7 @@ def _fitted_dimensions(train: Law, canonical: Canonical, threshold: float) -> np
     """Indices (a,) of the dimensions that are active in canonical form; see `active_dimensions`."""
     if isinstance(train.q, Codes):
         return np.flatnonzero(train.moments.variance_of_means > ACTIVE_VARIANCE_OF_MEANS)
-    if isinstance(train.q, FullCovariance) and train.q.joint_kl() - train.kl.sum() > threshold:
+    if train.joint_kl - train.kl.sum() > threshold:
         return np.arange(train.q.latent_dim)  # what single dimensions do not show lies in their correlation
     return np.flatnonzero(active_dimensions(train.kl - canonical.slack, threshold))
 
